@@ -1,0 +1,1 @@
+"""The proxy process: a mitmproxy addon that swaps tokens for sealed provider keys."""

@@ -1,0 +1,1 @@
+"""The service process: dashboard, REST API, export and erasure."""

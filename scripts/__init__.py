@@ -1,0 +1,1 @@
+"""What a person or a supervisor starts: run, test, check, the `metrion` command, workers."""
