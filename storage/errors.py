@@ -1,0 +1,41 @@
+"""What can go wrong with what is kept: one tree, every leaf a sentence a person can act on.
+
+No message holds a secret value (token, key, password, master key): it names the place, never what
+is in it.
+"""
+
+
+class StorageError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class SettingsError(StorageError):
+    """The environment, `.env` or command line says something Metrion cannot work with."""
+
+
+class DatabaseUnavailable(StorageError):  # noqa: N818 - reads as what it is, in `except` too
+    """The database cannot be reached now; the same call may work later."""
+
+
+class SchemaError(StorageError):
+    """The database's schema does not fit this program: newer than it, or not Metrion's."""
+
+
+class SealingError(StorageError):
+    """A sealed value does not open: moved, changed, or its key is not on the ring."""
+
+
+class MasterKeyError(StorageError):
+    """The master key is missing, malformed, weak, or readable by others."""
+
+
+class NotFound(StorageError):  # noqa: N818
+    """What was asked for does not exist (or not for this account)."""
+
+
+class AlreadyExists(StorageError):  # noqa: N818
+    """What was to be made is there already."""
+
+
+class EmbeddedDatabaseError(StorageError):
+    """The embedded PostgreSQL cannot be found, made, started or stopped."""
