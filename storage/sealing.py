@@ -14,13 +14,10 @@ HKDF-SHA256 gives each purpose a key of its own: the digest of a token says noth
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import stat
 import struct
 import uuid
 from collections.abc import Mapping
@@ -33,6 +30,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from storage import private_files
 from storage.errors import AlreadyExists, MasterKeyError, SealingError
 from storage.settings import Settings
 
@@ -101,7 +99,7 @@ class MasterKeys:
         if settings.master_keys is not None:
             return cls._parse(settings.master_keys.get_secret_value(), "METRION_MASTER_KEYS")
         path = settings.master_key_path
-        return cls._parse(_read_private(path), str(path))
+        return cls._parse(_read(path), str(path))
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -114,7 +112,7 @@ class MasterKeys:
         key = secrets.token_bytes(KEY_BYTES)
         document = {"active": 1, "keys": {"1": base64.b64encode(key).decode()}}
         try:
-            _write_new_private(path, json.dumps(document) + "\n")
+            private_files.create(path, json.dumps(document) + "\n")
         except FileExistsError:
             raise AlreadyExists(f"there is a master key already: {path}") from None
         except OSError as error:
@@ -195,40 +193,16 @@ def _subkey(key: bytes, purpose: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=purpose).derive(key)
 
 
-def _read_private(path: Path) -> str:
-    """Return the text of a file that only its owner can read."""
+def _read(path: Path) -> str:
     try:
-        with path.open() as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise MasterKeyError(f"others can read the master key: chmod 600 {path}")
-            return file.read()
+        return private_files.read(path)
     except FileNotFoundError:
         raise MasterKeyError(
             f"there is no master key at {path}: scripts/run makes one in a new data directory; "
             "for a database that has one, put its file back or set METRION_MASTER_KEY_FILE"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise MasterKeyError(f"the master key file {path} cannot be read: {reason}") from None
-
-
-def _write_new_private(path: Path, text: str) -> None:
-    """Write a new file (0600) that is whole or not there at all, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)  # unlike a rename, it never replaces what is there
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            draft.unlink()
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    except UnicodeDecodeError:
+        raise MasterKeyError(f"the master key file {path} is not text") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise MasterKeyError(f"the master key file {path} cannot be used: {reason}") from None
