@@ -1,0 +1,179 @@
+"""Metrion as an addon of mitmproxy: starts the gateway, puts its layer into every connection.
+
+mitmproxy is an open proxy unless told otherwise, so this addon refuses to start it in any other way
+than the one that is closed: a reverse target that does not exist, and no listener until the gateway
+is ready. What does not pass our layer is killed.
+"""
+
+import asyncio
+import collections
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mitmproxy import ctx, exceptions, http
+from mitmproxy.connection import Client
+from mitmproxy.proxy import layer
+
+from addons.layer import GatewayLayer, closed_layer, gateway_layer
+from addons.service import Service, build_service
+from addons.stream import MetrionStepHook
+from storage.errors import StorageError
+
+logger = logging.getLogger("metrion")
+
+REVERSE_MODE = re.compile(r"reverse:http://metrion\.invalid(@\S+)?")
+MAX_CLIENTS = 4096
+# HTTP/2 clients may have 100 requests under way; mitmproxy's own bound is 5 connections per target.
+MAX_CONNECTIONS_PER_CLIENT = 128
+_KEY_LOG_VARIABLES = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
+_READY_SECONDS = 20.0
+
+
+def refusal(options: object, environment: dict[str, str]) -> str | None:
+    """Why mitmproxy's flags are not acceptable; None if they are.
+
+    Args:
+        options: mitmproxy's.
+        environment: of the process.
+    """
+    modes = list(getattr(options, "mode", []))
+    if len(modes) != 1 or not REVERSE_MODE.fullmatch(modes[0]):
+        return "the mode has to be the closed one"
+    if getattr(options, "server", True):
+        return "the listener was opened before Metrion was ready"
+    if getattr(options, "proxy_debug", False):
+        return "proxy_debug prints what goes over the wire, provider keys included"
+    if any(environment.get(name) for name in _KEY_LOG_VARIABLES):
+        return "SSLKEYLOGFILE would write TLS keys to disk; unset it"
+    if not getattr(options, "validate_inbound_headers", True):
+        return "validate_inbound_headers guards against request smuggling"
+    return None
+
+
+def right_line() -> str:
+    """The command line that is accepted."""
+    tool = Path(sys.argv[0]).name if sys.argv else "mitmdump"
+    if tool not in ("mitmdump", "mitmweb", "mitmproxy"):
+        tool = "mitmdump"
+    return (
+        f"{tool} --mode reverse:http://metrion.invalid --set server=false -s addons/metrion.py"
+    )
+
+
+class MetrionAddon:
+    """The hooks. `build` makes the service once the event loop runs."""
+
+    def __init__(self, build: Callable[[], Service] = build_service) -> None:
+        self._build = build
+        self._service: Service | None = None
+        self._layers: dict[str, GatewayLayer] = {}
+        self._start: asyncio.Task[None] | None = None
+
+    # ---- start and stop ---------------------------------------------------------------------
+
+    def running(self) -> None:
+        """Mitmproxy is up, without a listener: check how it was started, then open it."""
+        reason = refusal(ctx.options, dict(os.environ))  # noqa: TID251 - no setting, a guard
+        if reason:
+            _give_up(f"Metrion does not start: {reason}. Start it with\n\n    {right_line()}\n")
+            return
+        # Owned: awaited or cancelled by `done`.
+        self._start = asyncio.get_running_loop().create_task(self._open())
+
+    async def _open(self) -> None:
+        try:
+            self._service = self._build()
+            await self._service.start()
+        except StorageError as error:
+            _give_up(f"Metrion does not start: {error}")
+            return
+        ctx.options.update(
+            connection_strategy="lazy",  # there is nothing to connect to
+            block_global=False,  # clients with public addresses are what a gateway is for
+            server=True,
+        )
+
+    def configure(self, updated: set[str]) -> None:
+        """Refuse at run time what is refused at the start."""
+        if "proxy_debug" in updated and ctx.options.proxy_debug:
+            raise exceptions.OptionsError("proxy_debug would print provider keys")
+        if self._service and "mode" in updated:
+            raise exceptions.OptionsError("the mode cannot be changed while Metrion runs")
+
+    def done(self) -> None:
+        """Mitmproxy ends: what is recorded goes to disk and, if it can, to the database."""
+        if self._start is not None:
+            self._start.cancel()
+        if self._service is not None:
+            self._service.stop()
+
+    # ---- connections ------------------------------------------------------------------------
+
+    def client_connected(self, client: Client) -> None:
+        """Bound the number of clients, and raise the bound on each one's connections."""
+        if len(self._layers) >= MAX_CLIENTS:
+            client.error = "too many connections"
+            return
+        server = ctx.master.addons.get("proxyserver")
+        handler = server.connections.get(client.id) if server else None
+        if handler is not None:
+            handler.max_conns = collections.defaultdict(
+                lambda: asyncio.Semaphore(MAX_CONNECTIONS_PER_CLIENT)
+            )
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        """Put our layer on the connection; if that fails in any way, close it."""
+        context = nextlayer.context
+        try:
+            ours = gateway_layer(nextlayer, self._service.gateway) if self._service else None
+        except Exception:
+            logger.exception("a connection could not be set up")
+            ours = None
+        if ours is None:
+            nextlayer.layer = closed_layer(context)
+        else:
+            self._layers[context.client.id] = ours
+
+    async def client_disconnected(self, client: Client) -> None:
+        """Hold the providers' connections open while answers are read to their end.
+
+        mitmproxy closes them when this hook returns (`proxy/server.py`, `handle_client`).
+        """
+        ours = self._layers.get(client.id)
+        if ours is None or self._service is None:
+            return
+        try:
+            async with asyncio.timeout(self._service.gateway.drain_seconds):
+                await ours.is_empty.wait()
+        except TimeoutError:
+            logger.info("an answer was not read to its end: its client had left")
+        finally:
+            del self._layers[client.id]
+
+    async def metrion_step(self, step: "asyncio.Task[object]") -> None:
+        """Wait for a step of the gateway (see `MetrionStepHook`)."""
+        await asyncio.wait([step])
+
+    # ---- what did not come through our layer ------------------------------------------------
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Kill a flow that is not ours: a replay would be forwarded without any check."""
+        if not flow.metadata.get("metrion"):
+            flow.kill()
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """As `requestheaders`: replays of whole requests start here."""
+        self.requestheaders(flow)
+
+
+assert MetrionStepHook.name == "metrion_step"  # noqa: S101 - the hook above is found by this name
+
+
+def _give_up(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)  # noqa: T201 - for the person at the terminal
+    # mitmproxy has no way to end with an exit code from a hook; this ends its event loop.
+    asyncio.get_running_loop().call_soon(sys.exit, 1)

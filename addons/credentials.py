@@ -1,0 +1,183 @@
+"""Credentials of a request: found, taken off, and kept out of what comes back.
+
+The five places that SDKs use, whichever version sends which (SPEC section 3). What is found leaves
+the exchange's headers and query at once, so that nothing that looks at them later sees it.
+"""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_plus
+
+from addons.exchange import Exchange, Mode, Refused
+from storage.tokens import TOKEN_PREFIX, is_token
+
+TOKEN_HEADER = b"x-metrion-token"
+_KEY_HEADERS = frozenset({b"x-api-key", b"x-goog-api-key", b"api-key"})
+_CREDENTIAL_HEADERS = _KEY_HEADERS | {b"authorization", b"proxy-authorization", b"cookie"}
+_QUERY_NAME = "key"
+_BEARER = re.compile(rb"bearer +", re.IGNORECASE)
+# What may stand in a header without changing its meaning (RFC 9110 section 5.6.2, plus base64's).
+_OWN_KEY = re.compile(r"[!-~]{1,1024}\Z")
+# A shorter key could be a word of an ordinary answer.
+_GUARDED_MIN_BYTES = 16
+_ERROR_MAX_CHARS = 500
+# Forms of the providers' keys and of our tokens, wherever they stand in a text.
+_SECRET_FORM = re.compile(
+    r"(?:sk|xai|gsk|pk|rk)-[A-Za-z0-9_*.-]{6,}|AIza[A-Za-z0-9_-]{10,}|Bearer +[!-~]+",
+    re.IGNORECASE,
+)
+
+
+@dataclass(slots=True, repr=False)
+class Found:
+    """What was found: distinct credentials, and the token named beside them."""
+
+    credentials: list[str]
+    tokens: list[str]
+    is_other_scheme: bool = False
+
+
+def take_credentials(exchange: Exchange) -> Found:
+    """Take every credential and cookie off the exchange's headers and query."""
+    found = Found([], [])
+    kept: list[tuple[bytes, bytes]] = []
+    for name, value in exchange.headers:
+        lower = name.lower()
+        if lower == TOKEN_HEADER:
+            _add(found.tokens, value)
+        elif lower in _KEY_HEADERS:
+            _add(found.credentials, value)
+        elif lower == b"authorization":
+            if scheme := _BEARER.match(value):
+                _add(found.credentials, value[scheme.end() :])
+            else:
+                found.is_other_scheme = found.is_other_scheme or bool(value.strip())
+        elif lower not in _CREDENTIAL_HEADERS:
+            kept.append((name, value))
+    exchange.headers = kept
+    _take_from_query(exchange, found)
+    return found
+
+
+def _add(values: list[str], value: bytes) -> None:
+    text = value.strip().decode("latin-1")
+    if text and text not in values:
+        values.append(text)
+
+
+def _take_from_query(exchange: Exchange, found: Found) -> None:
+    if _QUERY_NAME not in unquote_plus(exchange.query):
+        return
+    kept: list[str] = []
+    for part in exchange.query.split("&"):
+        name, _, value = part.partition("=")
+        if unquote_plus(name) == _QUERY_NAME:
+            _add(found.credentials, unquote_plus(value).encode())
+        else:
+            kept.append(part)
+    exchange.query = "&".join(kept)
+
+
+def choose_mode(exchange: Exchange, found: Found) -> None:
+    """Decide the mode from the credential alone; set `mode`, `token` and `own_key`.
+
+    Raises:
+        Refused: 400 for a conflict, 401 where something is missing or malformed.
+    """
+    if len(found.credentials) > 1 or len(found.tokens) > 1:
+        raise Refused(
+            400,
+            "invalid_request",
+            "The request carries several credentials that differ. Send exactly one.",
+        )
+    if not found.credentials:
+        raise _unauthorized(
+            "Only `Authorization: Bearer` is supported."
+            if found.is_other_scheme
+            else "No credential was sent. Use your Metrion token as the SDK's API key."
+        )
+    credential = found.credentials[0]
+    token = found.tokens[0] if found.tokens else None
+    if credential.startswith(TOKEN_PREFIX):
+        if token is not None and token != credential:
+            raise Refused(
+                400, "invalid_request", "The request carries two Metrion tokens that differ."
+            )
+        exchange.mode, exchange.token = Mode.STORED, _well_formed(credential)
+        return
+    if token is None:
+        raise _unauthorized(
+            "This is not a Metrion token. Use your Metrion token as the API key, or, to send your "
+            "own provider key, add the header `x-metrion-token: sk-metrion-…`."
+        )
+    if not _OWN_KEY.match(credential):
+        raise Refused(400, "invalid_request", "The provider key has characters no key has.")
+    exchange.mode, exchange.token, exchange.own_key = (
+        Mode.PASS_THROUGH,
+        _well_formed(token),
+        credential,
+    )
+
+
+def _well_formed(token: str) -> str:
+    if not is_token(token):
+        raise _unauthorized(
+            "This Metrion token is malformed: it is `sk-metrion-` and 32 hexadecimal characters."
+        )
+    return token
+
+
+def _unauthorized(message: str) -> Refused:
+    return Refused(401, "invalid_token", message)
+
+
+class KeyGuard:
+    """Blots a key out of bytes that come back, in case a provider echoes what it got.
+
+    Lengths stay the same, so framing does. Bytes are held back only while they are the beginning
+    of the key, which ordinary answers practically never end with.
+    """
+
+    __slots__ = ("_held", "_key")
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key if len(key) >= _GUARDED_MIN_BYTES else b""
+        self._held = b""
+
+    def __repr__(self) -> str:
+        return "KeyGuard(…)"
+
+    def blot(self, data: bytes) -> bytes:
+        """A whole value without the key in it."""
+        if self._key and self._key in data:
+            return data.replace(self._key, b"*" * len(self._key))
+        return data
+
+    def feed(self, data: bytes) -> bytes:
+        """The next bytes of a body; what may be the key's beginning is held back."""
+        if not self._key:
+            return data
+        data = self.blot(self._held + data if self._held else data)
+        begin = self._suspicious_tail(data)
+        self._held = data[begin:]
+        return data[:begin] if self._held else data
+
+    def finish(self) -> bytes:
+        """What was held back at the end of a body."""
+        held, self._held = self._held, b""
+        return held
+
+    def _suspicious_tail(self, data: bytes) -> int:
+        first = self._key[:1]
+        at = data.find(first, max(0, len(data) - len(self._key) + 1))
+        while at >= 0:
+            if self._key.startswith(data[at:]):
+                return at
+            at = data.find(first, at + 1)
+        return len(data)
+
+
+def scrub(text: str) -> str:
+    """An error message that is safe to keep: nothing key-like, one line, bounded."""
+    clean = _SECRET_FORM.sub("[redacted]", " ".join(text.split()))
+    return clean[:_ERROR_MAX_CHARS]

@@ -1,0 +1,199 @@
+"""What is known of one request while it is under way, and why one is refused.
+
+Everything else in this package works on an `Exchange`; it speaks neither mitmproxy nor SQL, and
+holds no key: a provider key exists only in `Gateway.wire_headers`, for the length of one write.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from storage.callers import Caller
+
+from addons.providers.base import Origin, Provider, Route
+from storage.pricing import TokenUsage
+
+Header = tuple[bytes, bytes]
+Headers = list[Header]
+
+
+class Mode(StrEnum):
+    """Whose key goes on the wire (SPEC section 3)."""
+
+    STORED = "stored"
+    PASS_THROUGH = "pass-through"  # noqa: S105 - a mode, not a secret
+
+
+class Outcome(StrEnum):
+    """How a request ended (SPEC section 8)."""
+
+    OK = "ok"
+    PROVIDER_ERROR = "provider_error"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    CLIENT_CLOSED = "client_closed"
+    UPSTREAM_CLOSED = "upstream_closed"
+
+
+class Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error of the program
+    """Metrion answers this request itself.
+
+    Every reason why a request is not forwarded is one of these; `addons.answers` turns it into
+    the JSON shape of the route's provider.
+
+    Attributes:
+        status: HTTP status.
+        code: `error.code` of SPEC section 5.
+        message: for a person; never holds a credential.
+        retry_after: whole seconds, for 429 and 503.
+        headers: further headers of the answer, such as `Allow`.
+        outcome: what the log row says.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        outcome: Outcome = Outcome.REFUSED,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+        self.headers = dict(headers or {})
+        self.outcome = outcome
+
+
+class UsageMeter(Protocol):
+    """What the gateway asks of the meter that reads along (see `addons.meter`)."""
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """What was used, as far as the provider has said it."""
+        ...
+
+    @property
+    def model(self) -> str | None:
+        """The model as the provider names it."""
+        ...
+
+    @property
+    def error_message(self) -> str | None:
+        """The provider's error message; not scrubbed."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """The stream has said its last word."""
+        ...
+
+    def feed(self, chunk: bytes) -> None:
+        """Read bytes that pass by."""
+        ...
+
+    def finish(self) -> None:
+        """No more bytes will come."""
+        ...
+
+
+class BodyFilter(Protocol):
+    """Bytes of an answer in, bytes for the client out."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The next bytes."""
+        ...
+
+    def finish(self) -> bytes:
+        """What was held back at the end."""
+        ...
+
+
+class KeyFilter(BodyFilter, Protocol):
+    """A filter that also takes whole values (see `addons.credentials.KeyGuard`)."""
+
+    def blot(self, data: bytes) -> bytes:
+        """A whole value without the key in it."""
+        ...
+
+
+@dataclass(slots=True)
+class Marks:
+    """Moments of one exchange, in seconds of `time.monotonic`; None until they happen."""
+
+    head: float
+    admitted: float | None = None
+    body: float | None = None
+    forwarded: float | None = None
+    answer_head: float | None = None
+    answered: float | None = None
+    first_byte: float | None = None
+    end: float | None = None
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its answer.
+
+    Attributes:
+        id: UUIDv7; the log row's id and `x-metrion-request-id`.
+        created_at: when the head had arrived, UTC.
+        method: as sent.
+        path: without the query.
+        query: without `?`; credentials are taken out of it.
+        headers: of the request; credentials are taken out as the first step of all.
+        client: the peer's address.
+        http2: the client speaks HTTP/2.
+        token: the caller's `sk-metrion-…`, dropped as soon as the account is found.
+        own_key: the caller's own provider key in pass-through mode, dropped with the exchange.
+        body: the request's body, whole, once it has been read; dropped when it was written.
+        upstream_headers: request headers for the provider, without the key.
+        usage_filter: keeps the usage chunk back where it was our wish, not the client's.
+        guard: keeps the key out of what comes back.
+        recorded: the row was written; there is exactly one.
+    """
+
+    id: UUID
+    created_at: datetime
+    method: str
+    path: str
+    query: str
+    headers: Headers = field(repr=False)
+    client: str
+    http2: bool
+    marks: Marks
+    provider: Provider | None = None
+    route: Route | None = None
+    origin: Origin | None = None
+    token: str | None = field(default=None, repr=False)
+    own_key: str | None = field(default=None, repr=False)
+    mode: Mode = Mode.STORED
+    caller: Caller | None = None
+    cors_origin: bytes | None = None
+    requester: str | None = None
+    model: str | None = None
+    streamed: bool = False
+    body: bytes = field(default=b"", repr=False)
+    upstream_path: str = ""
+    upstream_headers: Headers = field(default_factory=list[Header])
+    usage_filter: BodyFilter | None = None
+    guard: KeyFilter | None = field(default=None, repr=False)
+    status: int | None = None
+    outcome: Outcome = Outcome.OK
+    error: str | None = None
+    meter: UsageMeter | None = None
+    recorded: bool = False
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a request header; `name` in lower case."""
+        for key, value in self.headers:
+            if key.lower() == name:
+                return value
+        return None

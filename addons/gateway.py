@@ -1,0 +1,383 @@
+"""The way of a request, top to bottom.
+
+    begin            the head has arrived
+    requestheaders   credentials off → head check → CORS → route → token → account → limits
+    request          body check → where to, with which headers; then it goes upstream
+    wire_headers     the provider key, opened for the one write that needs it
+    responseheaders  the provider answers
+    responsedata     bytes pass; usage is read along
+    response, error  the row
+
+`addons.stream` calls these in this order. Every step that may admit a request returns None to let
+it go on or an `Answer`, or raises `Refused`; anything else that it raises is a defect, which is
+logged and answered with 500. Nothing is forwarded unless both steps returned None.
+"""
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from uuid import UUID
+
+from mitmproxy import http
+from mitmproxy.connection import Client
+from storage.keys import key_binding
+
+from addons import answers, rows
+from addons.admission import Admission
+from addons.answers import Answer
+from addons.credentials import KeyGuard, choose_mode, take_credentials
+from addons.exchange import Exchange, Headers, Marks, Mode, Outcome, Refused
+from addons.headers import check_head, client_headers, upstream_headers
+from addons.keyring import Keyring
+from addons.meter import Meter
+from addons.providers.base import MethodNotAllowedError, RouteTable, UnknownRouteError
+from addons.recorder import Recorder
+from addons.usage_chunk import UsageChunkFilter
+from addons.validation import ask_for_usage, check_body
+from storage.identifiers import uuid7
+from storage.sealing import MasterKeys
+from storage.settings import Settings
+
+logger = logging.getLogger("metrion.gateway")
+
+REQUESTER_MAX_CHARS = 200
+# Bodies up to this size are always read; larger ones share `BODIES_MAX_BYTES` of memory.
+SMALL_BODY_BYTES = 64 * 1024
+BODIES_MAX_BYTES = 256 * 1024 * 1024
+FIRST_ERROR_STATUS = 400
+
+
+class Gateway:
+    """What happens to requests.
+
+    Args:
+        settings: limits and time-outs.
+        routes: the closed table of routes.
+        keyring: who is calling.
+        admission: limits.
+        keys: opens sealed provider keys.
+        recorder: writes rows.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        routes: RouteTable,
+        keyring: Keyring,
+        admission: Admission,
+        keys: MasterKeys,
+        recorder: Recorder,
+    ) -> None:
+        self.header_timeout = settings.timeout_seconds
+        self.idle_timeout = settings.idle_timeout_seconds
+        self.drain_seconds = settings.drain_seconds
+        self.drain_bytes = settings.drain_bytes
+        self.step_grace = 0.05
+        self._max_body_bytes = settings.max_body_bytes
+        self._cors_origins = {origin.encode() for origin in settings.cors_origins}
+        self._routes = routes
+        self._keyring = keyring
+        self._admission = admission
+        self._keys = keys
+        self._recorder = recorder
+        self._refusals = rows.RefusalRows(time.monotonic)
+        self._body_bytes: dict[UUID, int] = {}
+        self._bodies_bytes = 0
+        self.is_stopping = False
+
+    # ---- the request ------------------------------------------------------------------------
+
+    def begin(self, request: http.Request, client: Client) -> Exchange:
+        """A new exchange: the head has arrived."""
+        path, _, query = request.data.path.decode("latin-1").partition("?")
+        exchange = Exchange(
+            id=uuid7(),
+            created_at=datetime.now(UTC),
+            method=request.data.method.decode("latin-1"),
+            path=path,
+            query=query,
+            headers=list(request.headers.fields),
+            client=client.peername[0] if client.peername else "",
+            http2=request.is_http2,
+            marks=Marks(head=time.monotonic()),
+        )
+        exchange.provider = self._routes.provider_of(path)
+        return exchange
+
+    async def requestheaders(self, exchange: Exchange) -> Answer | None:
+        """Decide on the head alone.
+
+        Raises:
+            Refused: 400, 401, 403, 404, 405, 413, 429 or 503.
+        """
+        found = take_credentials(exchange)
+        check_head(exchange)
+        if answer := self._cross_origin(exchange):
+            return answer
+        self._find_route(exchange)
+        choose_mode(exchange, found)
+        await self._identify(exchange)
+        await self._admission.admit(exchange)
+        self._check_declared_length(exchange)
+        exchange.marks.admitted = time.monotonic()
+        return None
+
+    def _cross_origin(self, exchange: Exchange) -> Answer | None:
+        """CORS (SPEC section 7): a listed origin is remembered, any other is refused."""
+        origin = exchange.header(b"origin")
+        if origin is None:
+            return None
+        if origin not in self._cors_origins:
+            raise Refused(
+                403,
+                "origin_not_allowed",
+                "This origin may not call Metrion from a browser. The operator can list it in "
+                "METRION_CORS_ORIGINS.",
+            )
+        exchange.cors_origin = origin
+        if exchange.method != "OPTIONS":
+            return None
+        if exchange.header(b"access-control-request-method") is None:
+            return None
+        return answers.preflight_answer(exchange, self._methods_of(exchange.path))
+
+    def _methods_of(self, path: str) -> str:
+        try:
+            self._routes.match("", path)
+        except MethodNotAllowedError as error:
+            return str(error)
+        except UnknownRouteError:
+            raise _unknown_route() from None
+        raise AssertionError("no route takes an empty method")
+
+    def _find_route(self, exchange: Exchange) -> None:
+        try:
+            exchange.route = self._routes.match(exchange.method, exchange.path)
+        except UnknownRouteError:
+            raise _unknown_route() from None
+        except MethodNotAllowedError as error:
+            raise Refused(
+                405,
+                "method_not_allowed",
+                f"This path takes {error} only.",
+                headers={"allow": str(error)},
+            ) from None
+        exchange.provider = exchange.route.provider
+        exchange.model = exchange.route.model
+
+    async def _identify(self, exchange: Exchange) -> None:
+        """The account behind the token, and that there is a key to use."""
+        if self.is_stopping:
+            raise Refused(503, "unavailable", "Metrion is shutting down.", retry_after=1)
+        token, exchange.token = exchange.token, None
+        if token is None or exchange.route is None:
+            raise RuntimeError("no token was chosen")
+        exchange.caller = await self._keyring.identify(token)
+        exchange.requester = _requester(exchange)
+        provider = exchange.route.provider
+        if exchange.mode is Mode.STORED and provider.name not in exchange.caller.sealed_keys:
+            raise Refused(
+                401,
+                "provider_key_missing",
+                f"No {provider.title} key is stored for this account. Add one on Integrate, or "
+                f"with `metrion key set EMAIL {provider.name}`.",
+            )
+
+    def _check_declared_length(self, exchange: Exchange) -> None:
+        declared = exchange.header(b"content-length")
+        if declared is not None and (
+            refused := self.body_refusal(exchange, int(declared), is_declared=True)
+        ):
+            raise refused
+
+    def body_refusal(
+        self, exchange: Exchange, body_bytes: int, *, is_declared: bool = False
+    ) -> Refused | None:
+        """Why so long a body is not read on; else it counts towards the memory of all bodies."""
+        if body_bytes > self._max_body_bytes:
+            limit = self._max_body_bytes
+            message = f"The body is longer than {limit:,} bytes (METRION_MAX_BODY_BYTES)."
+            return Refused(413, "request_too_large", message)
+        if is_declared or body_bytes <= SMALL_BODY_BYTES:
+            return None
+        held = self._body_bytes.get(exchange.id, 0)
+        if self._bodies_bytes - held + body_bytes > BODIES_MAX_BYTES:
+            message = "Too many large requests are under way. Try again shortly."
+            return Refused(503, "unavailable", message, retry_after=1)
+        self._bodies_bytes += body_bytes - held
+        self._body_bytes[exchange.id] = body_bytes
+        return None
+
+    def body_forgotten(self, exchange: Exchange) -> None:
+        """The body is no longer held."""
+        self._bodies_bytes -= self._body_bytes.pop(exchange.id, 0)
+
+    async def request(self, exchange: Exchange) -> Answer | None:
+        """Check the body and say where the request goes.
+
+        Raises:
+            Refused: 400 `invalid_request`.
+        """
+        exchange.marks.body = time.monotonic()
+        route = exchange.route
+        if route is None or exchange.caller is None or exchange.marks.admitted is None:
+            raise RuntimeError("a request that was not admitted cannot be forwarded")
+        if route.endpoint.method == "GET":
+            if exchange.body:
+                raise Refused(400, "invalid_request", "A GET request takes no body here.")
+        else:
+            facts = check_body(exchange.body, route.endpoint)
+            exchange.model = facts.model or exchange.model
+            exchange.streamed = facts.streamed
+            if facts.silent_on_usage:
+                exchange.body = ask_for_usage(exchange.body)
+                exchange.usage_filter = UsageChunkFilter()
+        origin = self._routes.origins[route.provider.name]
+        exchange.upstream_headers = upstream_headers(exchange, origin.host_header)
+        query = f"?{exchange.query}" if exchange.query else ""
+        exchange.upstream_path = route.path + query
+        exchange.origin = origin
+        return None
+
+    def wire_headers(self, exchange: Exchange) -> Headers:
+        """The header that holds the provider key, opened for this one write.
+
+        The caller puts it into the head that is written and drops it. What stays until the
+        exchange ends is the guard that keeps the key out of what comes back.
+        """
+        route, caller = exchange.route, exchange.caller
+        if route is None or caller is None:
+            raise RuntimeError("no key without an account")
+        if exchange.mode is Mode.PASS_THROUGH and exchange.own_key is not None:
+            key, exchange.own_key = exchange.own_key.encode(), None
+        else:
+            provider = route.provider.name
+            binding = key_binding(caller.account_id, provider)
+            key = self._keys.open(caller.sealed_keys[provider], binding)
+        exchange.guard = KeyGuard(key)
+        place = route.key_place
+        return [(place.header.encode(), place.prefix.encode() + key)]
+
+    # ---- the answer -------------------------------------------------------------------------
+
+    def responseheaders(self, exchange: Exchange, status: int, headers: Headers) -> Headers:
+        """The provider's head has come; the headers that the client gets."""
+        exchange.status = status
+        kept = client_headers(headers)
+        if exchange.guard:
+            kept = [(name, exchange.guard.blot(value)) for name, value in kept]
+        if exchange.usage_filter:
+            if status < FIRST_ERROR_STATUS:
+                kept = [header for header in kept if header[0] != b"content-length"]
+            else:
+                exchange.usage_filter = None
+        values = dict(kept)
+        if exchange.route:
+            exchange.meter = Meter(
+                exchange.route.endpoint.flavour,
+                values.get(b"content-type", b"").decode("latin-1"),
+                values.get(b"content-encoding", b"").decode("latin-1"),
+            )
+        kept.append((b"x-metrion-request-id", str(exchange.id).encode()))
+        return kept + answers.cors_headers(exchange)
+
+    def responsedata(self, exchange: Exchange, data: bytes) -> bytes:
+        """Bytes of the answer pass by; the bytes that the client gets now."""
+        if exchange.marks.first_byte is None:
+            exchange.marks.first_byte = time.monotonic()
+        if exchange.meter:
+            exchange.meter.feed(data)
+            if exchange.meter.complete:
+                # The last word of the stream: its row is on disk before the client reads it.
+                self._end(exchange, _outcome_of_status(exchange.status))
+        if exchange.usage_filter:
+            data = exchange.usage_filter.feed(data)
+        return exchange.guard.feed(data) if exchange.guard else data
+
+    def response(self, exchange: Exchange) -> bytes:
+        """The answer is whole: the row, then the bytes that were held back, if any."""
+        self._end(exchange, _outcome_of_status(exchange.status))
+        rest = exchange.usage_filter.finish() if exchange.usage_filter else b""
+        if exchange.guard:
+            rest = exchange.guard.feed(rest) + exchange.guard.finish()
+        return rest
+
+    def error(self, exchange: Exchange, outcome: Outcome) -> None:
+        """The exchange ended early: the row."""
+        self._end(exchange, outcome)
+
+    # ---- own answers ------------------------------------------------------------------------
+
+    def outcome_of(self, exchange: Exchange, step: "asyncio.Task[Answer | None]") -> Answer | None:
+        """What a finished step says: None to go on, else the answer. Never raises."""
+        try:
+            return step.result()
+        except Refused as refused:
+            return self.refuse(exchange, refused)
+        except asyncio.CancelledError:
+            message = "Metrion is shutting down."
+            return self.refuse(exchange, Refused(503, "unavailable", message, retry_after=1))
+        except Exception as error:  # noqa: BLE001 - see below
+            # Fails closed: whatever went wrong, the request is answered and goes nowhere. The
+            # text of an unknown error may hold anything, so only its type is logged.
+            logger.error(  # noqa: TRY400 - a traceback could print what must not be logged
+                "a step of the gateway failed: %s (request %s)", type(error).__name__, exchange.id
+            )
+            return self.defect(exchange)
+
+    def refuse(self, exchange: Exchange, refused: Refused) -> Answer:
+        """The answer to a refusal, after its row."""
+        exchange.status = refused.status
+        exchange.error = refused.message
+        self._end(exchange, refused.outcome)
+        return answers.error_answer(exchange, refused)
+
+    def defect(self, exchange: Exchange) -> Answer:
+        """The answer to a defect of Metrion itself, after its row."""
+        message = f"Metrion failed on this request and did not forward it (id {exchange.id})."
+        return self.refuse(exchange, Refused(500, "internal_error", message))
+
+    def malformed(self, status: int, message: str) -> Answer:
+        """The answer to a head that cannot be read; there is no exchange."""
+        now = datetime.now(UTC)
+        exchange = Exchange(uuid7(), now, "", "", "", [], "", http2=False, marks=Marks(0.0))
+        return answers.error_answer(exchange, Refused(status, "invalid_request", message))
+
+    def _end(self, exchange: Exchange, outcome: Outcome) -> None:
+        """Write the row: once, and only for requests that got past authentication."""
+        if exchange.recorded or exchange.caller is None:
+            return
+        exchange.recorded = True
+        exchange.outcome = outcome
+        exchange.marks.end = time.monotonic()
+        if exchange.meter:
+            exchange.meter.finish()
+            exchange.error = exchange.error or exchange.meter.error_message
+        account_id = exchange.caller.account_id
+        if self._refusals.may_write(account_id, outcome):
+            left_out = self._refusals.take_left_out(account_id)
+            self._recorder.record(rows.request_log(exchange, left_out=left_out))
+
+
+def _requester(exchange: Exchange) -> str | None:
+    """`x-metrion-user`: a label of the client's choice, never an identity."""
+    value = exchange.header(b"x-metrion-user")
+    if value is None:
+        return None
+    label = value.decode("utf-8", "replace").strip()[:REQUESTER_MAX_CHARS]
+    return label or None
+
+
+def _outcome_of_status(status: int | None) -> Outcome:
+    failed = status is None or status >= FIRST_ERROR_STATUS
+    return Outcome.PROVIDER_ERROR if failed else Outcome.OK
+
+
+def _unknown_route() -> Refused:
+    return Refused(
+        404,
+        "unknown_route",
+        "Metrion has no such route. The README lists all of them.",
+    )

@@ -1,0 +1,74 @@
+"""Gemini: the OpenAI-compatible endpoint and the native one.
+
+https://ai.google.dev/gemini-api/docs/openai and https://ai.google.dev/api.
+"""
+
+from addons.providers.base import BEARER, CLIENT_PREFIX, Endpoint, KeyPlace, Provider, versioned
+
+
+def _native(action: str, flavour: str, *, version: str, streams: bool = False) -> Endpoint:
+    """A native endpoint names its model in the path and needs `contents` or `content`."""
+    path = f"/{version}/models/{{model}}:{action}"
+    required = ("content",) if action == "embedContent" else ("contents",)
+    if action == "countTokens":
+        required = ()  # takes `contents` or a whole `generateContentRequest`
+    return Endpoint(
+        name=action,
+        client_paths=(path,),
+        path=path,
+        flavour=flavour,
+        required=required,
+        streams=streams,
+    )
+
+
+def _native_endpoints(version: str) -> tuple[Endpoint, ...]:
+    return (
+        _native("generateContent", "gemini.generate", version=version),
+        _native("streamGenerateContent", "gemini.generate", version=version, streams=True),
+        _native("countTokens", "gemini.count_tokens", version=version),
+        _native("embedContent", "gemini.embed", version=version),
+    )
+
+
+PROVIDER = Provider(
+    name="gemini",
+    title="Gemini",
+    origin="https://generativelanguage.googleapis.com",
+    prefixes=(f"{CLIENT_PREFIX}/gemini",),
+    # A header: the `?key=` that the API takes too would put the key into URLs that are logged.
+    key_place=KeyPlace("x-goog-api-key"),
+    key_pattern=r"[A-Za-z0-9_.-]{30,}",
+    key_page="https://aistudio.google.com/apikey",
+    error_shape="gemini",
+    default_headers={},
+    endpoints=(
+        Endpoint(
+            name="chat/completions",
+            client_paths=versioned("chat/completions"),
+            path="/v1beta/openai/chat/completions",
+            key_place=BEARER,
+            flavour="openai.chat",
+            required=("model", "messages"),
+            usage_on_request=True,
+        ),
+        Endpoint(
+            name="embeddings",
+            client_paths=versioned("embeddings"),
+            path="/v1beta/openai/embeddings",
+            key_place=BEARER,
+            flavour="openai.embeddings",
+            required=("input",),
+        ),
+        Endpoint(
+            name="models",
+            client_paths=versioned("models"),
+            path="/v1beta/openai/models",
+            key_place=BEARER,
+            flavour="openai.models",
+            method="GET",
+        ),
+        *_native_endpoints("v1"),
+        *_native_endpoints("v1beta"),
+    ),
+)

@@ -1,0 +1,39 @@
+"""Grok by xAI: https://docs.x.ai/docs/api-reference."""
+
+from addons.providers.base import BEARER, CLIENT_PREFIX, Endpoint, Provider, versioned
+
+PROVIDER = Provider(
+    name="grok",
+    title="Grok",
+    origin="https://api.x.ai",
+    prefixes=(f"{CLIENT_PREFIX}/grok",),
+    key_place=BEARER,
+    key_pattern=r"xai-[A-Za-z0-9_-]{16,}",
+    key_page="https://console.x.ai",
+    error_shape="openai",
+    default_headers={},
+    endpoints=(
+        Endpoint(
+            name="chat/completions",
+            client_paths=versioned("chat/completions"),
+            path="/v1/chat/completions",
+            flavour="openai.chat",
+            required=("model", "messages"),
+            usage_on_request=True,
+        ),
+        Endpoint(
+            name="responses",
+            client_paths=versioned("responses"),
+            path="/v1/responses",
+            flavour="openai.responses",
+            required=("input",),
+        ),
+        Endpoint(
+            name="models",
+            client_paths=versioned("models"),
+            path="/v1/models",
+            flavour="openai.models",
+            method="GET",
+        ),
+    ),
+)

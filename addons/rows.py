@@ -1,0 +1,115 @@
+"""The log row of an exchange, and how many rows refusals may write."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from addons.credentials import scrub
+from addons.exchange import Exchange, Marks, Outcome
+
+REFUSED_ROWS_PER_MINUTE = 10
+_MINUTE_SECONDS = 60.0
+_MAX_ACCOUNTS = 10_000
+
+
+def request_log(exchange: Exchange, *, left_out: int) -> dict[str, Any]:
+    """The row of SPEC section 8, as the journal keeps it; the recorder adds tokens and price.
+
+    Args:
+        exchange: at its end.
+        left_out: refused requests before this one that have no row.
+    """
+    marks, route, caller, meter = exchange.marks, exchange.route, exchange.caller, exchange.meter
+    error = exchange.error
+    if left_out:
+        note = f"{left_out} refused requests before this one are not logged"
+        error = f"{error} ({note})" if error else note
+    return {
+        "id": str(exchange.id),
+        "account_id": str(caller.account_id) if caller else None,
+        "created_at": exchange.created_at.isoformat(),
+        "provider": route.provider.name if route else None,
+        "endpoint": route.endpoint.name if route else None,
+        "model": (meter.model if meter else None) or exchange.model,
+        "requester": exchange.requester,
+        "mode": exchange.mode.value,
+        "status": exchange.status,
+        "outcome": exchange.outcome.value,
+        "streamed": exchange.streamed,
+        "cached": False,
+        "usage": meter.usage if meter else None,
+        "latency_ms": milliseconds(marks.head, marks.end),
+        "ttfb_ms": milliseconds(marks.head, marks.first_byte),
+        "overhead_ms": overhead_ms(marks),
+        "error": scrub(error) if error else None,
+        "left_out": left_out,
+    }
+
+
+def milliseconds(start: float | None, end: float | None) -> float | None:
+    """The time between two marks, to the microsecond; None if one of them never came."""
+    if start is None or end is None:
+        return None
+    return round((end - start) * 1000, 3)
+
+
+def overhead_ms(marks: Marks) -> float | None:
+    """Metrion's own share of the latency, in milliseconds.
+
+    From the head to its decision, from the whole body to the connect, and from the provider's head
+    to ours. Not in it: waiting for the client's body, for the connection, and for the provider.
+    None if the request was not forwarded.
+    """
+    if marks.admitted is None or marks.body is None or marks.forwarded is None:
+        return None
+    seconds = (marks.admitted - marks.head) + (marks.forwarded - marks.body)
+    if marks.answer_head is not None and marks.answered is not None:
+        seconds += marks.answered - marks.answer_head
+    return round(seconds * 1000, 3)
+
+
+@dataclass(slots=True)
+class _Count:
+    since: float
+    written: int = 0
+    left_out: int = 0
+
+
+class RefusalRows:
+    """Keeps refusals from filling the disk: ten rows a minute and account, the rest counted.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._counts: OrderedDict[UUID, _Count] = OrderedDict()
+
+    def may_write(self, account_id: UUID, outcome: Outcome) -> bool:
+        """Count a row that is due; False if it must be left out."""
+        if outcome is not Outcome.REFUSED:
+            return True
+        now = self._clock()
+        count = self._counts.get(account_id)
+        if count is None:
+            count = self._counts[account_id] = _Count(now)
+            if len(self._counts) > _MAX_ACCOUNTS:
+                self._counts.popitem(last=False)
+        elif now - count.since >= _MINUTE_SECONDS:
+            count.since, count.written = now, 0
+        if count.written >= REFUSED_ROWS_PER_MINUTE:
+            count.left_out += 1
+            return False
+        count.written += 1
+        return True
+
+    def take_left_out(self, account_id: UUID) -> int:
+        """How many rows were left out since the last one that was written."""
+        count = self._counts.get(account_id)
+        if count is None:
+            return 0
+        left_out, count.left_out = count.left_out, 0
+        return left_out

@@ -1,0 +1,93 @@
+"""The parts of the proxy process, put together from the settings, started and stopped."""
+
+import asyncio
+import time
+
+from limits.aio.storage import MemoryStorage
+from prometheus_client import CollectorRegistry
+from storage.callers import Caller, find_caller
+from storage.invalidation import InvalidationListener
+from storage.journal import Journal
+
+from addons.admission import Admission
+from addons.gateway import Gateway
+from addons.keyring import Keyring
+from addons.providers import load_providers
+from addons.providers.base import RouteTable
+from addons.recorder import Recorder
+from storage.database import Database, service_url
+from storage.errors import SettingsError
+from storage.pricing import PriceBook
+from storage.roles import PROXY_ROLE
+from storage.sealing import MasterKeys
+from storage.settings import Settings
+
+# Waiting longer for the last rows would only delay a restart: they are on disk.
+CLOSE_SECONDS = 5.0
+
+
+class Service:
+    """What runs in a proxy process beside mitmproxy.
+
+    Attributes:
+        gateway: the way of a request.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        keys = MasterKeys.load(settings)
+        url = service_url(settings, PROXY_ROLE)
+        try:
+            routes = RouteTable(load_providers(), settings.origins)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+        self.metrics = CollectorRegistry()
+        self._database = Database(url)
+        self._keys = keys
+        self._keyring = Keyring(self._find_caller, self._is_listening, time.monotonic)
+        self._listener = InvalidationListener(url, self._keyring.invalidate)
+        self._recorder = Recorder(
+            Journal(settings.data_dir / "journal"), url, PriceBook(settings.prices_file)
+        )
+        self.gateway = Gateway(
+            settings,
+            routes=routes,
+            keyring=self._keyring,
+            admission=Admission(
+                MemoryStorage(),
+                rate_per_minute=settings.rate_per_minute,
+                monthly_requests_free=settings.monthly_requests_free,
+                now=time.time,
+            ),
+            keys=keys,
+            recorder=self._recorder,
+        )
+        self._listening: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the recorder's thread and the listener."""
+        self._recorder.start()
+        # Owned: cancelled by `stop`.
+        self._listening = asyncio.get_running_loop().create_task(self._listener.run())
+
+    def stop(self) -> None:
+        """Stop; rows that the database does not take in time stay in the journal."""
+        self.gateway.is_stopping = True
+        if self._listening is not None:
+            self._listening.cancel()
+        self._recorder.close(CLOSE_SECONDS)
+
+    async def _find_caller(self, token: str) -> Caller | None:
+        async with self._database.system() as connection:
+            return await find_caller(connection, self._keys.token_digests(token))
+
+    def _is_listening(self) -> bool:
+        return self._listener.listening
+
+
+def build_service() -> Service:
+    """The service of this process.
+
+    Raises:
+        StorageError: with a sentence that says what to do.
+    """
+    return Service(Settings.load())

@@ -1,0 +1,463 @@
+"""One request and its answer, as a state machine without any input or output of its own.
+
+Events come in (a head, bytes, an end, a deadline), commands go out (write this there, connect).
+What should happen is asked of the `Gateway`, directly and in the order of SPEC section 5:
+`requestheaders` → `request` → (connect, write) → `responseheaders` → `responsedata` → `response`,
+or `error`. It replaces mitmproxy's own HttpStream, which cannot answer early, has no deadlines,
+goes on when a hook raises, and holds what it sends upstream where every addon can read it.
+
+Fails closed: a request goes upstream only from `_forward`, which is reached only when both steps
+returned without an answer. Whatever they raise becomes an answer.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Coroutine, Generator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from mitmproxy import http
+from mitmproxy.connection import Connection
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import (
+    DropStream,
+    ErrorCode,
+    GetHttpConnection,
+    HttpEvent,
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    SendHttp,
+)
+
+from addons.answers import Answer
+from addons.exchange import Exchange, Headers, Outcome, Refused
+from addons.wire import to_response
+
+if TYPE_CHECKING:
+    from addons.layer import GatewayLayer, Policy
+
+Commands = layer.CommandGenerator[None]
+
+# How much of a refused request's body is read and thrown away, so that the client gets to read the
+# answer, before the connection is closed on it.
+DISCARD_MAX_BYTES = 1024 * 1024
+NEVER = math.inf
+
+
+class Phase(Enum):
+    """Where a request is on its way."""
+
+    HEAD = auto()
+    BODY = auto()
+    CONNECT = auto()
+    WAIT = auto()
+    ANSWER = auto()
+    DISCARD = auto()
+    DONE = auto()
+
+
+@dataclass
+class DeadlineExpired(HttpEvent):
+    """The stream's deadline has passed."""
+
+
+@dataclass
+class MetrionStepHook(commands.StartHook):
+    """Wait until a step of the gateway that could not finish at once has finished."""
+
+    step: "asyncio.Task[Answer | None]"
+
+
+class GatewayStream(layer.Layer):
+    """One request of one client connection."""
+
+    exchange: Exchange
+    request: http.Request
+
+    def __init__(self, context: Context, stream_id: int, connection: "GatewayLayer") -> None:
+        super().__init__(context)
+        self.stream_id = stream_id
+        self.connection = connection
+        self.policy: Policy = connection.policy
+        self.phase = Phase.HEAD
+        self.deadline = NEVER
+        self.upstream: Connection | None = None
+        self.client_gone = False
+        self._request_done = False
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._passed_bytes = 0
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        match event:
+            case ResponseData():
+                yield from self._answer_data(event.data)
+            case ResponseHeaders():
+                yield from self._answer_head(event)
+            case ResponseEndOfMessage():
+                yield from self._answer_end()
+            case RequestHeaders():
+                yield from self._head(event)
+            case RequestData():
+                yield from self._body_data(event.data)
+            case RequestEndOfMessage():
+                yield from self._body_end()
+            case RequestProtocolError():
+                yield from self._client_left()
+            case ResponseProtocolError():
+                yield from self._provider_failed(event.message)
+            case DeadlineExpired():
+                yield from self._expired()
+            case _:
+                pass  # Start; trailers, which no endpoint has a use for
+
+    # ---- the request ------------------------------------------------------------------------
+
+    def _head(self, event: RequestHeaders) -> Commands:
+        self.request = event.request
+        self.exchange = self.policy.begin(event.request, self.context.client)
+        self._set_deadline(self.policy.idle_timeout)
+        if (yield from self._ask(self.policy.requestheaders(self.exchange))):
+            return
+        self.phase = Phase.BODY
+        if (
+            not event.end_stream
+            and self.request.headers.get("expect", "").lower() == "100-continue"
+        ):
+            interim = http.Response.make(100)
+            interim.headers.clear()
+            yield SendHttp(ResponseHeaders(self.stream_id, interim), self.context.client)
+
+    def _body_data(self, data: bytes) -> Commands:
+        if self.phase is Phase.DISCARD:
+            self._body_bytes += len(data)
+            if self._body_bytes > DISCARD_MAX_BYTES:
+                yield from self._break_off("the body of a refused request is too long")
+                yield from self._drop()
+            return
+        if self.phase is not Phase.BODY:
+            return
+        self._set_deadline(self.policy.idle_timeout)
+        self._body_bytes += len(data)
+        if refused := self.policy.body_refusal(self.exchange, self._body_bytes):
+            self._forget_body()
+            yield from self._send_answer(self.policy.refuse(self.exchange, refused))
+            return
+        self._body.append(data)
+
+    def _body_end(self) -> Commands:
+        self._request_done = True
+        if self.phase is Phase.DISCARD:
+            yield from self._drop()
+        if self.phase is not Phase.BODY:
+            return
+        self.exchange.body = b"".join(self._body)
+        self._body.clear()
+        if (yield from self._ask(self.policy.request(self.exchange))):
+            return
+        yield from self._forward()
+
+    def _ask(
+        self, step: Coroutine[Any, Any, Answer | None]
+    ) -> Generator[commands.Command, Any, bool]:
+        """Run a step of the gateway; True if the request was answered by it.
+
+        Most steps finish without waiting, and then no task is scheduled at all.
+        """
+        # Owned: awaited by the hook below if it is not done already.
+        task = asyncio.Task(step, loop=asyncio.get_running_loop(), eager_start=True)
+        if not task.done():
+            self._set_deadline(self.policy.header_timeout)
+            yield MetrionStepHook(task)
+        answer = self.policy.outcome_of(self.exchange, task)
+        if self._client_left_meanwhile():
+            yield from self._client_left()
+            return True
+        if answer is None:
+            return False
+        yield from self._send_answer(answer)
+        return True
+
+    # ---- forwarding -------------------------------------------------------------------------
+
+    def _forward(self) -> Commands:
+        exchange = self.exchange
+        origin = exchange.origin
+        if origin is None:  # no step decided where to: nothing may be sent
+            yield from self._send_answer(self.policy.defect(exchange))
+            return
+        self.phase = Phase.CONNECT
+        exchange.marks.forwarded = time.monotonic()
+        self._set_deadline(self.policy.header_timeout)
+        connection, error = yield GetHttpConnection(
+            (origin.host, origin.port),
+            origin.scheme == "https",
+            None,
+        )
+        if self._client_left_meanwhile():
+            yield from self._client_left()
+            return
+        if error:
+            refused = Refused(
+                502,
+                "provider_unreachable",
+                "The provider cannot be reached.",
+                outcome=Outcome.PROVIDER_ERROR,
+            )
+            yield from self._send_answer(self.policy.refuse(exchange, refused))
+            return
+        self.upstream = self.context.server = connection
+        self.phase = Phase.WAIT
+        body = exchange.body
+        self._forget_body()
+        yield SendHttp(
+            RequestHeaders(self.stream_id, self._wire_request(len(body)), not body), connection
+        )
+        if body:
+            yield SendHttp(RequestData(self.stream_id, body), connection)
+        yield SendHttp(RequestEndOfMessage(self.stream_id), connection)
+
+    def _wire_request(self, body_bytes: int) -> http.Request:
+        """The head as the provider gets it: the only object that ever holds the key."""
+        exchange = self.exchange
+        headers: Headers = [*exchange.upstream_headers, *self.policy.wire_headers(exchange)]
+        if exchange.method != "GET" or body_bytes:
+            headers.append((b"content-length", b"%d" % body_bytes))
+        return http.Request(
+            host="",
+            port=0,
+            method=exchange.method.encode(),
+            scheme=b"",
+            authority=b"",
+            path=exchange.upstream_path.encode(),
+            http_version=b"HTTP/1.1",
+            headers=http.Headers(headers),
+            content=None,
+            trailers=None,
+            timestamp_start=0,
+            timestamp_end=None,
+        )
+
+    # ---- the answer -------------------------------------------------------------------------
+
+    def _answer_head(self, event: ResponseHeaders) -> Commands:
+        if self.phase is not Phase.WAIT:
+            return
+        self.phase = Phase.ANSWER
+        self._set_deadline(self.policy.idle_timeout)
+        response = event.response
+        exchange = self.exchange
+        exchange.marks.answer_head = time.monotonic()
+        headers = self.policy.responseheaders(
+            exchange, response.status_code, list(response.headers.fields)
+        )
+        self._frame(headers, has_body=not event.end_stream)
+        client_head = http.Response(
+            http_version=b"HTTP/1.1",
+            status_code=response.status_code,
+            reason=response.data.reason,
+            headers=http.Headers(headers),
+            content=None,
+            trailers=None,
+            timestamp_start=0,
+            timestamp_end=None,
+        )
+        if not self.client_gone:
+            yield SendHttp(
+                ResponseHeaders(self.stream_id, client_head, event.end_stream),
+                self.context.client,
+            )
+        exchange.marks.answered = time.monotonic()
+
+    def _frame(self, headers: Headers, *, has_body: bool) -> None:
+        """Say where the body ends in the way that the client's HTTP version knows."""
+        names = {name.lower() for name, _ in headers}
+        if not has_body or b"content-length" in names or self.exchange.http2:
+            return
+        if self.request.data.http_version == b"HTTP/1.0":
+            headers.append((b"connection", b"close"))
+        else:
+            headers.append((b"transfer-encoding", b"chunked"))
+
+    def _answer_data(self, data: bytes) -> Commands:
+        if self.phase is not Phase.ANSWER:
+            return
+        if not self.client_gone:
+            self._set_deadline(self.policy.idle_timeout)
+        self._passed_bytes += len(data)
+        passed = self.policy.responsedata(self.exchange, data)
+        if self.client_gone:
+            if self._passed_bytes > self.policy.drain_bytes:
+                yield from self._stop_draining()
+        elif passed:
+            yield SendHttp(ResponseData(self.stream_id, passed), self.context.client)
+
+    def _answer_end(self) -> Commands:
+        if self.phase is not Phase.ANSWER:
+            return
+        rest = self.policy.response(self.exchange)
+        if not self.client_gone:
+            if rest:
+                yield SendHttp(ResponseData(self.stream_id, rest), self.context.client)
+            yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+        yield from self._drop()
+
+    def _send_answer(self, answer: Answer) -> Commands:
+        """Answer the request ourselves, whatever its phase; its row has been written."""
+        self.deadline = NEVER
+        response = to_response(answer)
+        body = b"" if self.exchange.method == "HEAD" else answer.body
+        if not self._request_done:
+            if not self.exchange.http2:
+                response.headers["connection"] = "close"
+            self._body_bytes = 0
+            self.phase = Phase.DISCARD
+            self._set_deadline(self.policy.idle_timeout)
+        yield SendHttp(ResponseHeaders(self.stream_id, response, not body), self.context.client)
+        if body:
+            yield SendHttp(ResponseData(self.stream_id, body), self.context.client)
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+        if self._request_done:
+            yield from self._drop()
+
+    # ---- when something ends early ----------------------------------------------------------
+
+    def _client_left(self) -> Commands:
+        """The client hung up or reset its stream."""
+        if self.phase in (Phase.WAIT, Phase.ANSWER) and not self.client_gone:
+            # The provider goes on and charges for it: read on, to learn what it was.
+            self.client_gone = True
+            self._set_deadline(self.policy.drain_seconds)
+            return
+        if self.phase is not Phase.DONE:
+            if self.phase is not Phase.DISCARD:
+                self.policy.error(self.exchange, Outcome.CLIENT_CLOSED)
+            yield from self._drop()
+
+    def _stop_draining(self) -> Commands:
+        self.policy.error(self.exchange, Outcome.CLIENT_CLOSED)
+        yield from self._close_upstream()
+        yield from self._drop()
+
+    def _provider_failed(self, reason: str) -> Commands:
+        """The provider's connection broke, or what came is not HTTP."""
+        if self.phase not in (Phase.WAIT, Phase.ANSWER):
+            return
+        if self.client_gone:
+            self.policy.error(self.exchange, Outcome.CLIENT_CLOSED)
+            yield from self._drop()
+        elif self.phase is Phase.WAIT:
+            refused = Refused(
+                502,
+                "provider_error",
+                f"The provider gave no usable answer ({reason}).",
+                outcome=Outcome.UPSTREAM_CLOSED,
+            )
+            yield from self._send_answer(self.policy.refuse(self.exchange, refused))
+        else:
+            self.policy.error(self.exchange, Outcome.UPSTREAM_CLOSED)
+            yield from self._break_off("the provider closed the connection")
+            yield from self._drop()
+
+    def _expired(self) -> Commands:
+        """The deadline of the present phase has passed."""
+        self.deadline = NEVER
+        if self.client_gone:
+            yield from self._stop_draining()
+            return
+        match self.phase:
+            case Phase.HEAD | Phase.BODY:
+                refused = Refused(408, "request_timeout", "The request did not arrive in time.")
+                self._forget_body()
+                yield from self._send_answer(self.policy.refuse(self.exchange, refused))
+            case Phase.CONNECT | Phase.WAIT:
+                yield from self._close_upstream()
+                seconds = f"{self.policy.header_timeout:g}"
+                refused = Refused(
+                    504,
+                    "provider_timeout",
+                    f"The provider did not answer within {seconds} seconds.",
+                    outcome=Outcome.TIMEOUT,
+                )
+                yield from self._send_answer(self.policy.refuse(self.exchange, refused))
+            case Phase.ANSWER:
+                self.policy.error(self.exchange, Outcome.TIMEOUT)
+                yield from self._close_upstream()
+                yield from self._break_off("the provider fell silent")
+                yield from self._drop()
+            case Phase.DISCARD:
+                yield from self._break_off("the request did not end")
+                yield from self._drop()
+            case Phase.DONE:
+                pass
+
+    def _break_off(self, reason: str) -> Commands:
+        """End the answer so that the client sees that it is not whole."""
+        yield SendHttp(
+            ResponseProtocolError(self.stream_id, reason, ErrorCode.KILL), self.context.client
+        )
+
+    def _close_upstream(self) -> Commands:
+        if self.upstream is not None and self.phase in (Phase.WAIT, Phase.ANSWER):
+            yield SendHttp(
+                RequestProtocolError(self.stream_id, "no longer wanted", ErrorCode.CANCEL),
+                self.upstream,
+            )
+
+    def _drop(self) -> Commands:
+        self.phase = Phase.DONE
+        self.deadline = NEVER
+        self._forget_body()
+        yield DropStream(self.stream_id)
+
+    def _forget_body(self) -> None:
+        self._body.clear()
+        self.exchange.body = b""
+        self.policy.body_forgotten(self.exchange)
+
+    # ---- deadlines and waiting --------------------------------------------------------------
+
+    def _set_deadline(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
+        self.connection.want_tick(self.deadline)
+
+    def _client_left_meanwhile(self) -> bool:
+        """While a step or a connect was under way, events queued up: is a farewell among them?"""
+        for event in self._paused_event_queue:
+            if isinstance(event, RequestProtocolError):
+                self._paused_event_queue.clear()
+                return True
+        return False
+
+    def handle_event(self, event: events.Event) -> Commands:
+        """Handle an event; a deadline also interrupts waiting for a connection."""
+        if isinstance(event, DeadlineExpired) and self._paused is not None:
+            yield from self._expired_while_paused(event)
+            return
+        yield from super().handle_event(event)
+
+    def _expired_while_paused(self, event: DeadlineExpired) -> Commands:
+        paused = self._paused
+        if paused is None:
+            return
+        if isinstance(paused.command, MetrionStepHook):
+            # The step has time-outs of its own; its task must not be left alone. Look again.
+            self._set_deadline(self.policy.step_grace)
+            return
+        if isinstance(paused.command, GetHttpConnection):
+            paused.generator.close()
+            self._paused = None
+            yield from self.connection.abandon(paused.command)
+            if self._client_left_meanwhile():
+                yield from self._client_left()
+                return
+            yield from super().handle_event(event)
