@@ -1,15 +1,14 @@
 """An answer before it is put on the wire, and the bits that all API flavours share."""
 
-import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import pydantic_core
 
 JSON_TYPE = b"application/json"
 SSE_TYPE = b"text/event-stream; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Status, type, own headers (raw lines, each ended) and body: whole, or event by event."""
 
     status: int
@@ -21,7 +20,7 @@ class Answer:
 
 def to_json(value: Any) -> bytes:
     """Serialise as the providers do: compact, and UTF-8 instead of escapes."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return pydantic_core.to_json(value)  # a tenth of the time of json.dumps
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from scripts.fake_provider.answers import Answer, json_answer, named_event, stream_answer, to_json
+from scripts.fake_provider.shapes import object_of, objects_of
 from scripts.fake_provider.speech import (
     Call,
     ToolCall,
@@ -100,16 +101,13 @@ def _usage(spent: Usage) -> dict[str, Any]:
 
 
 def _forced_tool(body: dict[str, Any]) -> ToolCall | None:
-    choice = body.get("tool_choice")
-    tools: list[dict[str, Any]] = [
-        tool for tool in body.get("tools") or [] if "input_schema" in tool
-    ]
-    kind = choice.get("type") if isinstance(choice, dict) else None
-    if kind == "tool":
-        tools = [tool for tool in tools if tool["name"] == choice["name"]]
-    elif kind != "any":
+    choice = object_of(body.get("tool_choice"))
+    if choice.get("type") not in ("any", "tool"):
         return None
-    return ToolCall(tools[0]["name"], sample_of(tools[0]["input_schema"])) if tools else None
+    for tool in objects_of(body.get("tools")):
+        if "input_schema" in tool and choice.get("name") in (None, tool["name"]):
+            return ToolCall(tool["name"], sample_of(tool["input_schema"]))
+    return None
 
 
 def _tool_block(call: Call, tool: ToolCall) -> dict[str, Any]:
@@ -125,7 +123,7 @@ def _events(
     spent: Usage | None,
 ) -> list[bytes]:
     block = message["content"][0]
-    start = message | {"content": [], "stop_reason": None}
+    start: dict[str, Any] = message | {"content": [], "stop_reason": None}
     finish: dict[str, Any] = {
         "type": "message_delta",
         "delta": {"stop_reason": message["stop_reason"], "stop_sequence": None},

@@ -102,9 +102,9 @@ class Connection(asyncio.Protocol):
             now = time.monotonic()
             record = server.records.add(request, self._number, now, pipelined=pipelined)
         self._record = record
-        answer, knobs, family = respond(request, number)
-        head_only = request.method == "HEAD"
-        planned = plan(answer, knobs, family, number, head_only=head_only)
+        reply = respond(request, number)
+        knobs = reply.knobs
+        planned = plan(reply, head_only=request.method == "HEAD")
         if not request.persistent and planned.ending == "keep":
             planned = Plan(planned.start, planned.pieces, "fin")
         if knobs.delay or knobs.interval or planned.ending in ("stall", "rst"):

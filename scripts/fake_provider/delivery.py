@@ -1,16 +1,21 @@
 """From an answer to the bytes that go out, in which writes, and how it ends. No sockets here."""
 
 import zlib
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import brotli  # pyright: ignore[reportMissingTypeStubs] - ships none
 import zstandard
 
-from scripts.fake_provider.answers import Answer
 from scripts.fake_provider.head import render_head
-from scripts.fake_provider.knobs import NO_KNOBS, Encoding, Framing, Garbage, Knobs
-from scripts.fake_provider.routes import Family, error_event
+from scripts.fake_provider.knobs import (
+    NO_KNOBS,
+    Encoding,
+    Framing,
+    Garbage,
+    Knobs,
+    Position,
+)
+from scripts.fake_provider.routes import Reply, error_event
 
 _WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 _GARBAGE: dict[Garbage, bytes] = {
@@ -26,8 +31,7 @@ _GARBAGE: dict[Garbage, bytes] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What is written: first `start`, then each of `pieces`, and then what `ending` says.
 
     `keep` leaves the connection ready for the next request, `stall` leaves it open and silent.
@@ -44,41 +48,44 @@ class _Compressor(Protocol):
     def finish(self) -> bytes: ...
 
 
-def plan(
-    answer: Answer, knobs: Knobs, family: Family, number: int, *, head_only: bool = False
-) -> Plan:
+def plan(reply: Reply, *, head_only: bool = False) -> Plan:
     """Lay out the writes of one answer, cut off where the knobs say."""
+    answer, knobs = reply.answer, reply.knobs
     if knobs.garbage:
         return Plan(_GARBAGE[knobs.garbage], [], "fin")
     framing: Framing = knobs.framing or ("length" if answer.events is None else "chunked")
-    pieces = [answer.body] if answer.events is None else _events(answer.events, knobs, family)
+    pieces = [answer.body] if answer.events is None else _events(answer.events, reply)
     if knobs is not NO_KNOBS:
         pieces = _recut(_compress(pieces, knobs.encoding), knobs.chunk)
-    start = render_head(answer, knobs, family, number, (framing, sum(map(len, pieces))))
-    if head_only or not answer.content_type:
-        pieces = []
+    start = render_head(reply, framing, sum(map(len, pieces)))
+    has_body = bool(answer.content_type) and not head_only
+    pieces = [piece for piece in pieces if piece] if has_body else []
     cut = knobs.close or knobs.stall
-    if cut is not None:
-        ending = knobs.close_with if knobs.close else "stall"
-        if cut.unit == "head":
-            return Plan(b"", [], ending)
-        kept = (
-            _framed(pieces[: cut.count], framing)
-            if cut.unit == "writes"
-            else _first_bytes(pieces, cut.count, framing)
-        )
-        return Plan(_interim(knobs) + start, kept, ending)
-    framed = _framed(pieces, framing)
-    if framing == "chunked" and pieces:
-        framed[-1] += b"0\r\n\r\n"
+    if cut:
+        return _cut_off(knobs, cut, _interim(knobs) + start, pieces, framing)
+    pieces = _framed(pieces, framing)
+    if framing == "chunked" and has_body:
+        # With the last piece, as servers do: a slow stream's end is not a write of its own.
+        pieces = [*pieces[:-1], b"".join(pieces[-1:]) + b"0\r\n\r\n"]
     ending = "fin" if framing == "close" or knobs.connection == "close" else "keep"
-    return Plan(_interim(knobs) + start, framed, ending)
+    return Plan(_interim(knobs) + start, pieces, ending)
 
 
-def _events(events: tuple[bytes, ...], knobs: Knobs, family: Family) -> list[bytes]:
-    if knobs.error_at is None:
+def _cut_off(
+    knobs: Knobs, cut: Position, start: bytes, pieces: list[bytes], framing: Framing
+) -> Plan:
+    ending = knobs.close_with if knobs.close else "stall"
+    if cut.unit == "head":
+        return Plan(b"", [], ending)
+    if cut.unit == "writes":
+        return Plan(start, _framed(pieces[: cut.count], framing), ending)
+    return Plan(start, _first_bytes(pieces, cut.count, framing), ending)
+
+
+def _events(events: tuple[bytes, ...], reply: Reply) -> list[bytes]:
+    if reply.knobs.error_at is None:
         return list(events)
-    return [*events[: knobs.error_at], error_event(family)]
+    return [*events[: reply.knobs.error_at], error_event(reply.family)]
 
 
 def _interim(knobs: Knobs) -> bytes:
@@ -91,7 +98,7 @@ def _interim(knobs: Knobs) -> bytes:
 
 def _framed(pieces: list[bytes], framing: Framing) -> list[bytes]:
     if framing != "chunked":
-        return list(pieces)
+        return pieces
     return [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
 
 
@@ -151,7 +158,7 @@ class _Zlib:
 
 class _Brotli:
     def __init__(self) -> None:
-        self._stream = cast("Any", brotli.Compressor())
+        self._stream = cast("Any", brotli).Compressor()
 
     def add(self, data: bytes) -> bytes:
         return self._stream.process(data) + self._stream.flush()

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from scripts.fake_provider.answers import JSON_TYPE, Answer, json_answer, to_json
+from scripts.fake_provider.shapes import items_of, object_of, objects_of
 from scripts.fake_provider.speech import (
     Call,
     ToolCall,
@@ -50,12 +51,12 @@ def answer(call: Call, model: str, verb: str) -> Answer:
         case "embedContent":
             return json_answer({"embedding": _embedding(call.body)})
         case _:
-            requests: list[dict[str, Any]] = call.body.get("requests") or []
+            requests = objects_of(call.body.get("requests"))
             return json_answer({"embeddings": [_embedding(each) for each in requests]})
 
 
 def _generate(call: Call, model: str) -> Answer:
-    part, text, spent = _speech(call, model)
+    part, _, spent = _speech(call, model)
     whole = _response(call, model, part, finish="STOP")
     if spent:
         whole["usageMetadata"] = _usage(spent)
@@ -81,7 +82,7 @@ def _stream(call: Call, model: str) -> Answer:
 
 
 def _count(call: Call) -> Answer:
-    request = call.body.get("generateContentRequest") or call.body
+    request = object_of(call.body.get("generateContentRequest")) or call.body
     count = count_tokens(_prompt(request))
     details = [{"modality": "TEXT", "tokenCount": count}]
     return json_answer({"totalTokens": count, "promptTokensDetails": details})
@@ -107,12 +108,12 @@ def _speech(call: Call, model: str) -> tuple[dict[str, Any], str, Usage | None]:
 
 
 def _forced_tool(body: dict[str, Any]) -> ToolCall | None:
-    settings = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
+    settings = object_of(object_of(body.get("toolConfig")).get("functionCallingConfig"))
     if settings.get("mode") != "ANY":
         return None
-    allowed = settings.get("allowedFunctionNames")
-    for tool in body.get("tools") or []:
-        for function in tool.get("functionDeclarations") or []:
+    allowed = items_of(settings.get("allowedFunctionNames"))
+    for tool in objects_of(body.get("tools")):
+        for function in objects_of(tool.get("functionDeclarations")):
             if not allowed or function["name"] in allowed:
                 schema = function.get("parametersJsonSchema") or function.get("parameters")
                 return ToolCall(function["name"], sample_of(schema or {}))

@@ -4,9 +4,8 @@ import time
 from email.utils import formatdate
 from http import HTTPStatus
 
-from scripts.fake_provider.answers import Answer
-from scripts.fake_provider.knobs import Framing, Knobs
-from scripts.fake_provider.routes import Family
+from scripts.fake_provider.knobs import Framing
+from scripts.fake_provider.routes import Family, Reply
 
 _COOKIE = b"; path=/; HttpOnly; Secure; SameSite=None\r\n"
 _CLOUDFLARE = (
@@ -71,29 +70,26 @@ def _date_line() -> bytes:
     return _date[1]
 
 
-def render_head(
-    answer: Answer,
-    knobs: Knobs,
-    family: Family,
-    number: int,
-    framing: tuple[Framing, int],
-) -> bytes:
-    """Render everything up to the empty line; `framing` goes with the body's length in bytes."""
-    own, id_name = _OWN_HEADERS[family]
+def render_head(reply: Reply, framing: Framing, length: int) -> bytes:
+    """Render everything up to the empty line; `length` is the body's, in bytes on the wire.
+
+    An answer without a content type has no body (204, 304).
+    """
+    answer, knobs = reply.answer, reply.knobs
+    own, id_name = _OWN_HEADERS[reply.family]
     status = _STATUS_LINES.get(answer.status) or b"HTTP/1.1 %d Unusual\r\n" % answer.status
     parts = [status, _date_line()]
     if answer.content_type:
         parts += [b"content-type: ", answer.content_type, b"\r\n"]
-    if knobs.encoding:
-        parts.append(_CODINGS[knobs.encoding])
-    how, length = framing
-    if how == "chunked":
-        parts.append(b"transfer-encoding: chunked\r\n")
-    elif how == "length" and answer.content_type:
-        parts.append(b"content-length: %d\r\n" % length)
-    if how == "close" or knobs.connection == "close":
+        if knobs.encoding:
+            parts.append(_CODINGS[knobs.encoding])
+        if framing == "chunked":
+            parts.append(b"transfer-encoding: chunked\r\n")
+        elif framing == "length":
+            parts.append(b"content-length: %d\r\n" % length)
+    if framing == "close" or knobs.connection == "close":
         parts.append(b"connection: close\r\n")
     if id_name:
-        parts.append(b"%b: req_%024x\r\n" % (id_name, number))
+        parts.append(b"%b: req_%024x\r\n" % (id_name, reply.number))
     parts += [answer.headers, own, b"\r\n"]
     return b"".join(parts)

@@ -107,6 +107,8 @@ class Knobs:
             if knob not in _NAMES:
                 raise KnobError(f"there is no knob {name.decode('ascii')}")
             found[knob] = _value(knob, raw.decode("latin-1"))
+        if "stall" in found and "close" in found:
+            raise KnobError("stall and close exclude each other")
         return cls(**found) if found else NO_KNOBS  # type: ignore[arg-type]  # _value typed them
 
 
@@ -121,6 +123,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _INTEGERS = {"status", "retry_after", "events", "chunk", "error_at", "big"}
 _SECONDS = {"delay", "interval"}
+_MINIMUM = {"chunk": 1, "events": 1, "status": 200}
 
 NO_KNOBS = Knobs()
 
@@ -132,13 +135,19 @@ def _value(knob: str, text: str) -> object:
         return text
     try:
         if knob in _INTEGERS:
-            return int(text)
+            return _at_least(_MINIMUM.get(knob, 0), int(text))
         if knob in _SECONDS:
-            return float(text)
+            return _at_least(0.0, float(text))
         if knob == "informational":
             return tuple(int(each) for each in text.split(","))
     except ValueError as error:
-        raise KnobError(f"{knob} is a number, not {text!r}") from error
+        raise KnobError(f"{knob}: {text!r} is not a number that it takes") from error
     if knob in ("stall", "close"):
         return Position.parse(text)
     return text == "1" if knob == "echo" else text
+
+
+def _at_least[Number: (int, float)](minimum: Number, value: Number) -> Number:
+    if not value >= minimum:  # also what is not a number at all: NaN
+        raise ValueError(value)
+    return value

@@ -19,6 +19,7 @@ from scripts.fake_provider.answers import (
     stream_answer,
     to_json,
 )
+from scripts.fake_provider.shapes import items_of, object_of, objects_of
 from scripts.fake_provider.speech import (
     Call,
     ToolCall,
@@ -94,7 +95,7 @@ def chat(call: Call, dialect: Dialect | None = None) -> Answer:
 def embeddings(call: Call, dialect: Dialect | None = None) -> Answer:
     """Answer `POST /v1/embeddings`."""
     given = call.body.get("input")
-    texts = given if isinstance(given, list) and given else [given]
+    texts = items_of(given) or [given]
     if all(isinstance(each, int) for each in texts):
         texts = [texts]  # one text, given as tokens
     size = int(call.body.get("dimensions") or _DEFAULT_DIMENSIONS)
@@ -183,8 +184,7 @@ def _chunks(
     tool: ToolCall | None,
     usage: dict[str, Any] | None,
 ) -> list[bytes]:
-    options = call.body.get("stream_options")
-    asked = isinstance(options, dict) and options.get("include_usage") is True
+    asked = object_of(call.body.get("stream_options")).get("include_usage") is True
     envelope = _envelope(call, dialect, "chat.completion.chunk")
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
@@ -211,19 +211,15 @@ def _chunks(
 
 
 def _forced_tool(body: dict[str, Any]) -> ToolCall | None:
-    tools = body.get("tools")
     choice = body.get("tool_choice")
-    if not isinstance(tools, list) or not tools or choice in (None, "auto", "none"):
+    if choice in (None, "auto", "none"):
         return None
-    functions: list[dict[str, Any]] = [
-        tool["function"] for tool in tools if tool.get("type", "function") == "function"
-    ]
-    if isinstance(choice, dict):
-        wanted = choice.get("function", {}).get("name")
-        functions = [function for function in functions if function["name"] == wanted]
-    if not functions:
-        return None
-    return ToolCall(functions[0]["name"], sample_of(functions[0].get("parameters")))
+    functions = [object_of(tool.get("function")) for tool in objects_of(body.get("tools"))]
+    wanted = object_of(object_of(choice).get("function")).get("name")
+    for function in functions:
+        if "name" in function and wanted in (None, function["name"]):
+            return ToolCall(function["name"], sample_of(function.get("parameters")))
+    return None
 
 
 def _tool_call(call: Call, tool: ToolCall) -> dict[str, Any]:

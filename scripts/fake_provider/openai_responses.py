@@ -4,6 +4,7 @@ from typing import Any
 
 from scripts.fake_provider.answers import Answer, json_answer, named_event, stream_answer, to_json
 from scripts.fake_provider.openai_chat import dialect_of
+from scripts.fake_provider.shapes import object_of, objects_of
 from scripts.fake_provider.speech import Call, ToolCall, Usage, last_text, plain_text, sample_of
 
 _CREATED = 1_760_000_000
@@ -96,21 +97,20 @@ def _function_call(call: Call, tool: ToolCall) -> dict[str, Any]:
 
 def _forced_tool(body: dict[str, Any]) -> ToolCall | None:
     choice = body.get("tool_choice")
-    tools: list[dict[str, Any]] = [
-        tool for tool in body.get("tools") or [] if tool.get("type") == "function"
-    ]
     if choice in (None, "auto", "none"):
         return None
-    if isinstance(choice, dict):
-        tools = [tool for tool in tools if tool["name"] == choice.get("name")]
-    return ToolCall(tools[0]["name"], sample_of(tools[0].get("parameters"))) if tools else None
+    wanted = object_of(choice).get("name")
+    for tool in objects_of(body.get("tools")):
+        if tool.get("type") == "function" and wanted in (None, tool["name"]):
+            return ToolCall(tool["name"], sample_of(tool.get("parameters")))
+    return None
 
 
 def _events(call: Call, item: dict[str, Any], text: str, done: dict[str, Any]) -> list[bytes]:
     started = _response(call, "in_progress", [])
     at = {"output_index": 0, "item_id": item["id"]}
     content = at | {"content_index": 0}
-    empty = {"content": []} if item["type"] == "message" else {"arguments": ""}
+    empty: dict[str, Any] = {"content": []} if item["type"] == "message" else {"arguments": ""}
     opened = item | empty | {"status": "in_progress"}
     steps: list[dict[str, Any]] = [
         {"type": "response.created", "response": started},
@@ -118,9 +118,9 @@ def _events(call: Call, item: dict[str, Any], text: str, done: dict[str, Any]) -
         {"type": "response.output_item.added", "output_index": 0, "item": opened},
     ]
     if item["type"] == "message":
-        delta = {"type": "response.output_text.delta", "logprobs": []} | content
+        delta: dict[str, Any] = {"type": "response.output_text.delta", "logprobs": []}
         steps.append({"type": "response.content_part.added", "part": _text_part("")} | content)
-        steps += [delta | {"delta": piece} for piece in call.pieces(text)]
+        steps += [delta | content | {"delta": piece} for piece in call.pieces(text)]
         steps += [
             {"type": "response.output_text.done", "text": text, "logprobs": []} | content,
             {"type": "response.content_part.done", "part": _text_part(text)} | content,

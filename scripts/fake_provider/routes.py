@@ -1,11 +1,13 @@
 """From a request to an answer: whose path it is, whether a key is there, what it says."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Any, Literal, NamedTuple, cast
 from urllib.parse import parse_qsl
+
+import pydantic_core
 
 from scripts.fake_provider import anthropic_api, gemini_api, openai_chat, openai_responses
 from scripts.fake_provider.answers import Answer, json_answer, to_json
@@ -38,6 +40,15 @@ class Route:
     answer: Callable[[Call], Answer]
 
 
+class Reply(NamedTuple):
+    """An answer, whose it is, how it is to go wrong, and the number of its request."""
+
+    answer: Answer
+    knobs: Knobs
+    family: Family
+    number: int
+
+
 def _compatible(answer: Callable[[Call, openai_chat.Dialect], Answer]) -> Callable[[Call], Answer]:
     return lambda call: answer(call, "gemini")
 
@@ -64,6 +75,7 @@ _ROUTES: dict[tuple[str, str], Route] = {
     ),
 }
 _ANTHROPIC_MODELS = Route("anthropic", (), anthropic_api.models)
+_NO_BODY: dict[str, Any] = {}
 _KNOWN_PATHS = {path for _, path in _ROUTES}
 
 
@@ -78,7 +90,7 @@ def family_of(path: str, fields: dict[bytes, bytes]) -> Family:
     return "openai"
 
 
-def respond(request: Request, number: int) -> tuple[Answer, Knobs, Family]:
+def respond(request: Request, number: int) -> Reply:
     """Answer one request as its provider would, or as its knobs say."""
     path, _, query_text = request.target.partition("?")
     query = dict(parse_qsl(query_text, keep_blank_values=True)) if query_text else {}
@@ -90,14 +102,17 @@ def respond(request: Request, number: int) -> tuple[Answer, Knobs, Family]:
         _check_key(family, request.fields, query)
         if knobs.redirect is not None:
             location = b"location: " + knobs.redirect.encode("latin-1") + b"\r\n"
-            return Answer(knobs.status or 307, b"text/plain", b"", headers=location), knobs, family
-        if knobs.status is not None:
-            return _with_status(request, knobs, family, number), knobs, family
-        return _answer(request, path, query, knobs, family, number), knobs, family
+            answer = Answer(knobs.status or 307, b"text/plain", b"", headers=location)
+        elif knobs.status is not None:
+            answer = _with_status(request, knobs.status, knobs, family, number)
+        else:
+            call = Call(_NO_BODY, knobs, number, request.head, query)
+            answer = _answer(request, path, call, family)
     except KnobError as error:
-        return _error(family, 400, f"fake provider: {error}", number), NO_KNOBS, family
+        answer = _error(family, 400, f"fake provider: {error}", number)
     except Refusal as refusal:
-        return _error(family, refusal.status, refusal.message, number), knobs, family
+        answer = _error(family, refusal.status, refusal.message, number)
+    return Reply(answer, knobs, family, number)
 
 
 def error_event(family: Family) -> bytes:
@@ -108,39 +123,43 @@ def error_event(family: Family) -> bytes:
     return name + b"data: " + to_json(_error_body(family, status, message)) + b"\n\n"
 
 
-def _answer(
-    request: Request,
-    path: str,
-    query: dict[str, str],
-    knobs: Knobs,
-    family: Family,
-    number: int,
-) -> Answer:
+def _answer(request: Request, path: str, call: Call, family: Family) -> Answer:
     native = gemini_api.NATIVE_PATH.match(path) if family == "gemini" else None
     if native and request.method == "POST":
-        call = Call(_body(request), knobs, number, request.head, query, request.fields)
-        return gemini_api.answer(call, native["model"], native["verb"])
+        call = call._replace(body=_body(request))
+        answer = partial(gemini_api.answer, model=native["model"], verb=native["verb"])
+    else:
+        route = _find_route(request, path, family)
+        if route.required:
+            call = call._replace(body=_body(request))
+        for name in route.required:
+            if name not in call.body:
+                raise Refusal(400, f"{name}: Field required")
+        answer = route.answer
+    try:
+        return answer(call)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # The APIs read bodies of any shape as if they were well-formed.
+        raise Refusal(400, "A field of your request has a wrong type.") from None
+
+
+def _find_route(request: Request, path: str, family: Family) -> Route:
     route = _ROUTES.get((request.method, path))
     if route is None:
         status, text = (
             (405, "Not allowed") if path in _KNOWN_PATHS else (404, "Unknown request URL")
         )
         raise Refusal(status, f"{text}: {request.method} {path}")
-    if family == "anthropic":
-        if b"anthropic-version" not in request.fields:
-            raise Refusal(400, "anthropic-version: header is required")
-        if path == "/v1/models":
-            route = _ANTHROPIC_MODELS
-    body = _body(request) if route.required else {}
-    for name in route.required:
-        if name not in body:
-            raise Refusal(400, f"{name}: Field required")
-    return route.answer(Call(body, knobs, number, request.head, query, request.fields))
+    if family != "anthropic":
+        return route
+    if b"anthropic-version" not in request.fields:
+        raise Refusal(400, "anthropic-version: header is required")
+    return _ANTHROPIC_MODELS if path == "/v1/models" else route
 
 
 def _body(request: Request) -> dict[str, Any]:
     try:
-        body = json.loads(request.body)
+        body = pydantic_core.from_json(request.body)
     except ValueError:
         raise Refusal(400, "We could not parse the JSON body of your request.") from None
     if not isinstance(body, dict):
@@ -163,8 +182,9 @@ def _check_key(family: Family, fields: dict[bytes, bytes], query: dict[str, str]
         raise Refusal(401, f"Incorrect API key provided: {key[:10].decode('latin-1')}***")
 
 
-def _with_status(request: Request, knobs: Knobs, family: Family, number: int) -> Answer:
-    status = knobs.status or 500
+def _with_status(
+    request: Request, status: int, knobs: Knobs, family: Family, number: int
+) -> Answer:
     if status in (204, 304):
         return Answer(status, b"", b"")
     if status < 400:  # noqa: PLR2004 - from 400 on it is an error

@@ -1,7 +1,6 @@
 """The listening server, and `FakeProvider`, which runs one in a thread of its own."""
 
 import asyncio
-import contextlib
 import ssl
 import threading
 import time
@@ -125,6 +124,7 @@ class FakeProvider:
         ready.wait()
         if failure:
             self._thread.join()
+            self._loop = self._thread = None
             raise failure[0]
         return self
 
@@ -183,6 +183,5 @@ class FakeProvider:
                 return
             finally:
                 ready.set()
-            with contextlib.suppress(KeyboardInterrupt):
-                self._loop.run_forever()
+            self._loop.run_forever()
             runner.run(self._server.close())

@@ -2,18 +2,17 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from scripts.fake_provider.knobs import Knobs
+from scripts.fake_provider.shapes import items_of, object_of
 
 _QUOTED_CHARACTERS = 300
 _CHARACTERS_PER_TOKEN = 4
 _CACHE_READ, _CACHE_WRITE, _REASONING = 1024, 256, 64
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Token counts without overlap; each API adds them up in its own way.
 
     `fresh` input was neither read from nor written to a cache; `text` output is not reasoning.
@@ -36,16 +35,14 @@ class Usage:
         return self.text + self.reasoning
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(NamedTuple):
     """A call of the tool that the request forced, with arguments that fit its schema."""
 
     name: str
     arguments: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One parsed API request and what its knobs say about the answer."""
 
     body: dict[str, Any]
@@ -53,7 +50,6 @@ class Call:
     number: int  # counts the process's requests: ids are made of it
     head: bytes
     query: dict[str, str]
-    fields: dict[bytes, bytes]
 
     @property
     def streamed(self) -> bool:
@@ -119,40 +115,26 @@ def plain_text(content: object) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        parts = (plain_text(part) for part in cast("list[object]", content))
-        return "\n".join(part for part in parts if part)
-    if isinstance(content, dict):
-        block = cast("dict[str, object]", content)
-        for key in ("text", "content", "parts"):
-            if key in block:
-                return plain_text(block[key])
-    return ""
+        return "\n".join(filter(None, map(plain_text, items_of(cast("object", content)))))
+    block = object_of(content)
+    return plain_text(block.get("text") or block.get("content") or block.get("parts") or "")
 
 
 def last_text(messages: object) -> str:
     """Return the text of the last message of a conversation."""
-    if isinstance(messages, list) and messages:
-        return plain_text(cast("list[object]", messages)[-1])
-    return plain_text(messages)
+    return plain_text(items_of(messages)[-1:] or messages)
 
 
 def sample_of(schema: object) -> Any:
     """Return a value that fits a (simple) JSON schema: what a model might call a tool with."""
-    if not isinstance(schema, dict):
-        return "example"
-    rules = cast("dict[str, Any]", schema)
+    rules = object_of(schema)
     if rules.get("enum"):
         return rules["enum"][0]
-    match str(rules.get("type", "object")).lower():
-        case "string":
-            return "example"
-        case "integer" | "number":
-            return 1
-        case "boolean":
-            return True
-        case "array":
-            return [sample_of(rules.get("items"))]
-        case _:
-            properties = cast("dict[str, object]", rules.get("properties") or {})
-            wanted = cast("list[str]", rules.get("required") or list(properties))
-            return {name: sample_of(properties.get(name)) for name in wanted}
+    kind = str(rules.get("type", "object")).lower()
+    if kind == "object":
+        properties = object_of(rules.get("properties"))
+        wanted = items_of(rules.get("required")) or list(properties)
+        return {name: sample_of(properties.get(name)) for name in wanted}
+    if kind == "array":
+        return [sample_of(rules.get("items"))]
+    return {"string": "example", "boolean": True, "null": None}.get(kind, 1)

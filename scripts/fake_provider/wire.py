@@ -6,7 +6,7 @@ that a malformed request shows as a `ProtocolViolation`.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_CHUNK_LINE_BYTES = 4096
@@ -14,6 +14,7 @@ MAX_CHUNK_LINE_BYTES = 4096
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!\"$-~]*) HTTP/1\.([01])\Z")
 # Possessive quantifiers: a hostile head cannot make the match backtrack.
 _FIELD_LINES = re.compile(rb"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+)*+\Z")
+_FIELD = re.compile(rb"\r\n([^:]+):([^\r]*)")
 _CONTENT_LENGTH = re.compile(rb"[0-9]{1,15}\Z")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[\t ]*;[\t -~\x80-\xff]*)?\Z")
 # Fields of which a second one would change who is meant, where the body ends, or who pays.
@@ -26,8 +27,7 @@ class ProtocolViolation(Exception):  # noqa: N818 - it is the client's violation
     """The bytes are not a request that every HTTP/1.1 server must read the same way."""
 
 
-@dataclass(slots=True, frozen=True)
-class Request:
+class Request(NamedTuple):
     """One whole request as it came over the wire.
 
     `fields` maps lower-case names to values; of repeated names it holds the last one. All lines,
@@ -42,8 +42,7 @@ class Request:
     body: bytes
 
 
-@dataclass(slots=True, frozen=True)
-class _Head:
+class _Head(NamedTuple):
     method: str
     target: str
     persistent: bool
@@ -151,7 +150,7 @@ class RequestReader:
         """Move a whole chunk and its line end to the body; False while it is not all there."""
         if len(self._buffer) < self._chunk_left + 2:
             return False
-        if self._buffer[self._chunk_left : self._chunk_left + 2] != b"\r\n":
+        if not self._buffer.startswith(b"\r\n", self._chunk_left):
             raise ProtocolViolation("a chunk is longer than its size")
         self._chunks += self._buffer[: self._chunk_left]
         del self._buffer[: self._chunk_left + 2]
@@ -177,13 +176,10 @@ def _parse_head(raw: bytes) -> _Head:
         raise ProtocolViolation("malformed request line")
     if not _FIELD_LINES.match(lines):
         raise ProtocolViolation("malformed header line")
-    fields: dict[bytes, bytes] = {}
-    for line in lines.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        key = name.lower()
-        if key in fields and key in _SINGLE_FIELDS:
-            raise ProtocolViolation(f"more than one {key.decode()}")
-        fields[key] = value.strip(b" \t")
+    pairs = _FIELD.findall(lines)
+    fields = {name.lower(): value.strip(b" \t") for name, value in pairs}
+    if len(fields) < len(pairs):
+        _check_repeated([name.lower() for name, _ in pairs])
     http_11 = start[3] == b"1"
     if http_11 and b"host" not in fields:
         raise ProtocolViolation("no host")
@@ -196,6 +192,12 @@ def _parse_head(raw: bytes) -> _Head:
         raw=raw,
         content_length=_body_length(fields, http_11=http_11),
     )
+
+
+def _check_repeated(names: list[bytes]) -> None:
+    for name in _SINGLE_FIELDS:
+        if names.count(name) > 1:
+            raise ProtocolViolation(f"more than one {name.decode()}")
 
 
 def _body_length(fields: dict[bytes, bytes], *, http_11: bool) -> int | None:
