@@ -21,6 +21,14 @@ class SchemaError(StorageError):
     """The database's schema does not fit this program: newer than it, or not Metrion's."""
 
 
+class RightsMissing(StorageError):  # noqa: N818
+    """The database role in use may not do this, or its password is not where it belongs."""
+
+
+class RowsRejected(StorageError):  # noqa: N818
+    """PostgreSQL says that the rows themselves are bad: trying again will not help."""
+
+
 class SealingError(StorageError):
     """A sealed value does not open: moved, changed, or its key is not on the ring."""
 
