@@ -1,0 +1,195 @@
+"""The only way to a database connection: a transaction that says whose it is.
+
+`Database.account(id)` opens a transaction that sees one account, `Database.system()` one that sees
+none (for functions like `metrion.lookup_token` that work without). The account is set for the
+transaction only and by every transaction, so a pooled connection carries nothing over; this also
+works behind a pooler in transaction mode (pgbouncer).
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from storage import embedded
+from storage.errors import DatabaseUnavailable
+from storage.roles import read_password, roles_folder
+from storage.settings import Settings
+
+# A server that vanished without a word is noticed after about ten seconds, idle or sending.
+_NETWORK: Final = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    "application_name": "metrion",
+}
+
+_BEGIN = text("""
+    SELECT set_config('metrion.account_id', :account, true),
+        set_config('statement_timeout', :milliseconds, true),
+        CASE WHEN :role <> '' THEN set_config('role', :role, true) END
+""")
+
+
+class Database:
+    """A pool of connections as one role. Make one per process and event loop; `close()` it."""
+
+    def __init__(
+        self,
+        url: SecretStr,
+        *,
+        act_as: str = "",
+        pool_size: int = 5,
+        pool_seconds: float = 5.0,
+        statement_seconds: float = 30.0,
+    ) -> None:
+        """Prepare a pool; nothing is connected yet.
+
+        Args:
+            url: where, and as whom.
+            act_as: a role to take in every transaction (an administrator acting as another).
+            pool_size: most connections at once.
+            pool_seconds: longest wait for one of them.
+            statement_seconds: longest time for one statement.
+        """
+        self._begin = {
+            "role": act_as,
+            "milliseconds": str(round(statement_seconds * 1000)),
+        }
+
+        async def connect() -> psycopg.AsyncConnection[Any]:
+            # a pooler in transaction mode knows no prepared statements
+            return await psycopg.AsyncConnection.connect(conninfo(url), prepare_threshold=None)
+
+        self._engine = create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=connect,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_seconds,
+            hide_parameters=True,  # errors go to logs; parameters are digests and sealed values
+        )
+
+    @asynccontextmanager
+    async def account(self, account_id: uuid.UUID) -> AsyncGenerator[AsyncConnection]:
+        """Open a transaction that sees this account; committed at the end, rolled back on error.
+
+        Raises:
+            DatabaseUnavailable: it cannot be reached, is starting or stopping, or did not answer
+                in time; also in the middle of the transaction, or while it is committed.
+        """
+        async with self._transaction(str(account_id)) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def system(self) -> AsyncGenerator[AsyncConnection]:
+        """Open a transaction that sees no account.
+
+        Raises:
+            DatabaseUnavailable: as `account`.
+        """
+        async with self._transaction("") as connection:
+            yield connection
+
+    async def close(self) -> None:
+        """Close all connections of the pool."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _transaction(self, account: str) -> AsyncGenerator[AsyncConnection]:
+        try:
+            connection = await self._open(account)
+            try:
+                yield connection
+                await connection.commit()
+            finally:
+                # rolls back what is not committed; shielded, so that a cancelled request does not
+                # keep its connection out of the pool
+                await asyncio.shield(connection.close())
+        except (OperationalError, InterfaceError) as error:
+            reason = str(error.orig).partition("\n")[0]
+            raise DatabaseUnavailable(f"the database is not available: {reason}") from error
+        except PoolTimeoutError as error:
+            raise DatabaseUnavailable("all connections to the database are in use") from error
+
+    async def _open(self, account: str) -> AsyncConnection:
+        """Connect and begin. A pooled connection may be dead since the server was restarted.
+
+        What sets the account also shows whether the connection is alive, so no ping is spent on it:
+        the first failure throws all pooled connections away, and the second try gets a new one.
+        """
+        try:
+            return await self._try_to_open(account)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return await self._try_to_open(account)
+
+    async def _try_to_open(self, account: str) -> AsyncConnection:
+        connection = await self._engine.connect()
+        try:
+            await connection.execute(_BEGIN, {"account": account, **self._begin})
+        except BaseException:
+            await asyncio.shield(connection.close())
+            raise
+        return connection
+
+
+def conninfo(url: SecretStr) -> str:
+    """Return libpq's connection string for `url`: with bounded waits, unless the URL sets its own.
+
+    It holds the password.
+    """
+    return make_conninfo("", **{**_NETWORK, **conninfo_to_dict(url.get_secret_value())})
+
+
+def service_url(settings: Settings, role: str) -> SecretStr:
+    """Return the URL for a service role: the administrator's, with that role's name and password.
+
+    If METRION_DATABASE_URL names the role itself, it is used as it is: a process that gets no other
+    URL needs no password file and can do nothing else.
+
+    Raises:
+        EmbeddedDatabaseError: there is no METRION_DATABASE_URL and the embedded server is not
+            running.
+        RightsMissing: the role's password is not in the data directory.
+    """
+    administrator = administrator_url(settings).get_secret_value()
+    parts = urlsplit(administrator)
+    parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if role in (parts.username, parameters.get("user")):
+        return SecretStr(administrator)
+    parameters.pop("user", None)
+    parameters.pop("password", None)
+    password = read_password(roles_folder(settings), role)
+    hosts = parts.netloc.rpartition("@")[2]
+    return SecretStr(
+        urlunsplit(
+            parts._replace(
+                netloc=f"{role}:{quote(password, safe='')}@{hosts}", query=urlencode(parameters)
+            )
+        )
+    )
+
+
+def administrator_url(settings: Settings) -> SecretStr:
+    """Return METRION_DATABASE_URL, else the embedded server's address.
+
+    Raises:
+        EmbeddedDatabaseError: the embedded server is not running.
+    """
+    if settings.database_url is not None:
+        return settings.database_url
+    return embedded.administrator_url(settings.data_dir)

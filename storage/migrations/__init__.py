@@ -1,0 +1,1 @@
+"""The schema's history: Alembic revisions over SQL files for roles, tables, policies, functions."""

@@ -1,0 +1,107 @@
+-- What works across accounts: functions of metrion_definer, with the rights and policies that they
+-- need and no more.  Each is executable by the one role it is for.
+
+-- ------------------------------------------------------------------------ the definer's own rights
+GRANT SELECT ON metrion.accounts, metrion.tokens, metrion.provider_keys TO metrion_definer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON metrion.request_logs TO metrion_definer;
+GRANT SELECT, INSERT, UPDATE ON metrion.usage_days, metrion.usage_hours, metrion.latency_days
+  TO metrion_definer;
+CREATE POLICY lookup ON metrion.accounts FOR SELECT TO metrion_definer USING (true);
+CREATE POLICY lookup ON metrion.tokens FOR SELECT TO metrion_definer USING (true);
+CREATE POLICY lookup ON metrion.provider_keys FOR SELECT TO metrion_definer USING (true);
+CREATE POLICY ingest ON metrion.request_logs TO metrion_definer USING (true) WITH CHECK (true);
+CREATE POLICY ingest ON metrion.usage_days TO metrion_definer USING (true) WITH CHECK (true);
+CREATE POLICY ingest ON metrion.usage_hours TO metrion_definer USING (true) WITH CHECK (true);
+CREATE POLICY ingest ON metrion.latency_days TO metrion_definer USING (true) WITH CHECK (true);
+-- SELECT ... FOR KEY SHARE asks for the right to update and for a policy; no update passes this one
+GRANT UPDATE (id) ON metrion.accounts TO metrion_definer;
+CREATE POLICY hold ON metrion.accounts FOR UPDATE TO metrion_definer
+  USING (true) WITH CHECK (false);
+
+GRANT CREATE ON SCHEMA metrion TO metrion_definer;
+SET ROLE metrion_definer;
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+
+-- ------------------------------------------------------------------------ who is calling
+-- The account behind a token, by the digests it may be stored under, and its sealed keys.
+-- plpgsql, because it keeps its plan for the session; a SQL function is planned at every call.
+CREATE FUNCTION metrion.lookup_token(
+  digests bytea[], OUT account_id uuid, OUT plan text, OUT providers text[], OUT sealed bytea[])
+RETURNS SETOF record LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN QUERY
+    SELECT a.id, a.plan, keys.providers, keys.sealed
+    FROM metrion.tokens AS t
+      JOIN metrion.accounts AS a ON a.id = t.account_id
+      CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(k.provider ORDER BY k.provider), '{}') AS providers,
+          coalesce(array_agg(k.sealed ORDER BY k.provider), '{}') AS sealed
+        FROM metrion.provider_keys AS k WHERE k.account_id = t.account_id
+      ) AS keys
+    WHERE t.digest = ANY (digests);
+END $$;
+GRANT EXECUTE ON FUNCTION metrion.lookup_token(bytea[]) TO metrion_proxy;
+
+-- The account of an address; for sign-in and the command, which do not know the account yet.
+CREATE FUNCTION metrion.account_id_by_email(address text) RETURNS uuid
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN (SELECT id FROM metrion.accounts WHERE lower(email) = lower(address));
+END $$;
+GRANT EXECUTE ON FUNCTION metrion.account_id_by_email(text) TO metrion_api;
+
+-- All accounts: for the administrator only, who acts as metrion_owner; no service role may.
+CREATE FUNCTION metrion.list_accounts() RETURNS SETOF metrion.accounts
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN QUERY SELECT * FROM metrion.accounts ORDER BY created_at, id;
+END $$;
+GRANT EXECUTE ON FUNCTION metrion.list_accounts() TO metrion_owner;
+
+-- ------------------------------------------------------------------------ retention
+-- Deletes up to `chunk` log rows that are past their account's window but in a partition that stays
+-- (downgrades, a week's first days), or whose account is gone.  Returns how many: call until 0.
+CREATE FUNCTION metrion.delete_expired_logs(chunk integer) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  deleted bigint;
+BEGIN
+  WITH expired AS (
+    SELECT l.account_id, l.created_at, l.id, l.retention
+    FROM metrion.request_logs AS l LEFT JOIN metrion.accounts AS a ON a.id = l.account_id
+    WHERE a.id IS NULL
+      OR l.created_at < now() - make_interval(days => metrion.retention_days(a.plan))
+    LIMIT chunk
+  )
+  DELETE FROM metrion.request_logs AS l USING expired AS e
+  WHERE l.account_id = e.account_id AND l.created_at = e.created_at
+    AND l.id = e.id AND l.retention = e.retention;
+  GET DIAGNOSTICS deleted = ROW_COUNT;
+  RETURN deleted;
+END $$;
+GRANT EXECUTE ON FUNCTION metrion.delete_expired_logs(integer) TO metrion_jobs;
+
+-- An upgrade keeps the rows that were still visible for the longer time: they move to its class.
+-- After the lock no ingest that read the old plan is under way.
+CREATE FUNCTION metrion.keep_longer() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  kept smallint := metrion.retention_days(NEW.plan);
+BEGIN
+  PERFORM metrion.lock_log();
+  PERFORM metrion.ensure_partition(kept, days.at)
+  FROM (
+    SELECT DISTINCT date_trunc('day', created_at) AS at FROM metrion.request_logs
+    WHERE account_id = NEW.id AND retention < kept
+  ) AS days;
+  UPDATE metrion.request_logs SET retention = kept
+  WHERE account_id = NEW.id AND retention < kept;
+  RETURN NULL;
+END $$;
+GRANT EXECUTE ON FUNCTION metrion.keep_longer() TO metrion_owner;
+
+SET ROLE metrion_owner;
+CREATE TRIGGER keep_longer AFTER UPDATE OF plan ON metrion.accounts FOR EACH ROW
+  WHEN (metrion.retention_days(NEW.plan) > metrion.retention_days(OLD.plan))
+  EXECUTE FUNCTION metrion.keep_longer();

@@ -1,0 +1,121 @@
+"""Fixtures for all tests: a PostgreSQL for the run, a fresh database for each test."""
+
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import LiteralString
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+from pydantic import SecretStr
+
+from storage import migrate
+from storage.database import service_url
+from storage.embedded import EmbeddedPostgres
+from storage.sealing import MasterKeys
+from storage.settings import Settings
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database-url",
+        help="a superuser's URL to a PostgreSQL for these tests (default: the embedded one)",
+    )
+
+
+class Cluster:
+    """A PostgreSQL server with Metrion's roles, and fresh databases on it.
+
+    A database is a copy of one that was migrated once, made while the test before is running.
+    """
+
+    def __init__(self, administrator_url: SecretStr, roles_folder: Path) -> None:
+        self.administrator_url = administrator_url
+        self.roles_folder = roles_folder
+        self._template = f"metrion_template_{secrets.token_hex(4)}"
+        self._execute("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0", self._template)
+        migrate.migrate(self.url_of(self._template), roles_folder)
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="databases")
+        self._next = self._worker.submit(self._make)
+
+    def take(self) -> str:
+        """Return the name of a fresh database."""
+        name = self._next.result()
+        self._next = self._worker.submit(self._make)
+        return name
+
+    def drop(self, name: str) -> Future[None]:
+        """Drop a database, whoever is connected to it."""
+        return self._worker.submit(self._execute, "DROP DATABASE {} WITH (FORCE)", name)
+
+    def close(self) -> None:
+        """Drop what is left of this run."""
+        self.drop(self._next.result()).result()
+        self.drop(self._template).result()
+        self._worker.shutdown()
+
+    def url_of(self, database: str) -> SecretStr:
+        """The administrator's URL to a database of the server."""
+        url = urlsplit(self.administrator_url.get_secret_value())
+        return SecretStr(url._replace(path=f"/{database}").geturl())
+
+    def _make(self) -> str:
+        name = f"metrion_{secrets.token_hex(6)}"
+        self._execute("CREATE DATABASE {} TEMPLATE {}", name, self._template)
+        with psycopg.connect(self.url_of(name).get_secret_value()) as administrator:
+            migrate.grant_database(administrator)
+        return name
+
+    def _execute(self, statement: LiteralString, *names: str) -> None:
+        with psycopg.connect(self.administrator_url.get_secret_value(), autocommit=True) as server:
+            server.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+@dataclass(frozen=True)
+class FreshDatabase:
+    """A migrated, empty database with everything that belongs to it."""
+
+    administrator_url: SecretStr
+    settings: Settings
+    keys: MasterKeys
+
+    def url(self, role: str) -> SecretStr:
+        """The URL of a service role: metrion_proxy, metrion_api or metrion_jobs."""
+        return service_url(self.settings, role)
+
+
+@pytest.fixture(scope="session")
+def postgres(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """The run's PostgreSQL server: nothing on it needs to survive a power cut."""
+    given: str | None = request.config.getoption("--database-url")
+    server = EmbeddedPostgres(
+        tmp_path_factory.mktemp("postgres"),
+        options={"fsync": "off", "full_page_writes": "off", "max_connections": "200"},
+    )
+    url = SecretStr(given) if given else server.start()
+    try:
+        cluster = Cluster(url, tmp_path_factory.mktemp("roles"))
+        yield cluster
+        cluster.close()
+    finally:
+        server.release()
+
+
+@pytest.fixture
+def database(postgres: Cluster, tmp_path: Path) -> Iterator[FreshDatabase]:
+    """A fresh database of the run's server, with a data directory and master keys of its own."""
+    name = postgres.take()
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    (data_dir / "roles").symlink_to(postgres.roles_folder)  # roles belong to the whole server
+    settings = Settings(data_dir=data_dir, database_url=postgres.url_of(name))
+    yield FreshDatabase(
+        postgres.url_of(name), settings, MasterKeys.create(settings.master_key_path)
+    )
+    postgres.drop(name)
