@@ -148,7 +148,10 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "master_key_file", "prices_file")
     @classmethod
     def _make_absolute(cls, path: Path | None) -> Path | None:
-        return None if path is None else path.expanduser().resolve()
+        try:
+            return None if path is None else path.expanduser().resolve()
+        except RuntimeError as error:  # ~ of a user who does not exist
+            raise ValueError(str(error)) from None
 
     @field_validator("database_url")
     @classmethod

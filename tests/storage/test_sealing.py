@@ -1,0 +1,184 @@
+import base64
+import hashlib
+import json
+import secrets
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from storage.errors import AlreadyExists, MasterKeyError, SealingError
+from storage.sealing import Binding, MasterKeys
+from storage.settings import Settings
+
+KEYS = {1: secrets.token_bytes(32), 2: secrets.token_bytes(32)}
+RING = MasterKeys(KEYS, active=1)
+HERE = Binding("provider_keys", "sealed", uuid.uuid4(), "openai")
+SEALED = RING.seal(b"sk-provider-key", HERE)
+
+bindings = st.builds(Binding, st.text(), st.text(), st.uuids(), st.text())
+
+
+def document(keys: dict[int, bytes], active: int = 1) -> str:
+    encoded = {str(key_id): base64.b64encode(key).decode() for key_id, key in keys.items()}
+    return json.dumps({"active": active, "keys": encoded})
+
+
+@given(st.binary(), bindings)
+def test_what_is_sealed_opens_where_it_was_sealed(plaintext: bytes, binding: Binding):
+    sealed = RING.seal(plaintext, binding)
+    assert RING.open(sealed, binding) == plaintext
+    assert len(sealed) == len(plaintext) + 34
+
+
+@given(bindings, bindings)
+def test_and_nowhere_else(one: Binding, other: Binding):
+    if one != other:
+        assert one.associated_data(b"") != other.associated_data(b"")
+        with pytest.raises(SealingError):
+            RING.open(RING.seal(b"secret", one), other)
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        replace(HERE, table="tokens"),
+        replace(HERE, column="other"),
+        replace(HERE, account_id=uuid.uuid4()),
+        replace(HERE, row="anthropic"),
+        replace(HERE, table="provider_keyss", column="ealed"),
+    ],
+)
+def test_bound_to_table_column_account_and_row(elsewhere: Binding):
+    with pytest.raises(SealingError, match="changed or moved"):
+        RING.open(SEALED, elsewhere)
+
+
+@pytest.mark.parametrize("position", range(len(SEALED)))
+def test_every_byte_is_authenticated(position: int):
+    changed = bytearray(SEALED)
+    changed[position] ^= 1
+    with pytest.raises(SealingError):
+        RING.open(bytes(changed), HERE)
+
+
+def test_another_key_id_of_the_ring_does_not_open_it():
+    renamed = SEALED[:2] + (2).to_bytes(4) + SEALED[6:]
+    with pytest.raises(SealingError, match="changed or moved"):
+        RING.open(renamed, HERE)
+
+
+@given(st.binary(max_size=80))
+def test_anything_else_is_refused(data: bytes):
+    with pytest.raises(SealingError):
+        RING.open(data, HERE)
+
+
+def test_the_same_plaintext_never_looks_the_same():
+    assert len({RING.seal(b"x", HERE) for _ in range(100)}) == 100
+
+
+def test_an_old_key_opens_and_the_active_one_seals():
+    turned = MasterKeys(KEYS, active=2)
+    assert turned.open(SEALED, HERE) == b"sk-provider-key"
+    with pytest.raises(SealingError, match="needs master key 2, which is not on the ring"):
+        MasterKeys({1: KEYS[1]}, active=1).open(turned.seal(b"x", HERE), HERE)
+
+
+def test_digests_the_active_keys_first():
+    token = "sk-metrion-" + "0" * 32
+    one, two = RING.token_digests(token)
+    assert MasterKeys(KEYS, active=2).token_digests(token) == [two, one]
+    assert MasterKeys({1: KEYS[1]}, active=1).token_digests(token) == [one]
+    assert len(one) == 32
+    assert one not in (two, hashlib.sha256(token.encode()).digest())
+    assert RING.token_digests(token + "x")[0] != one
+
+
+def test_nothing_shows_a_key():
+    shown = repr(RING) + str(RING)
+    assert shown.startswith("MasterKeys(active=1, ids=[1, 2])")
+    for key in KEYS.values():
+        assert key.hex() not in shown
+        assert base64.b64encode(key).decode() not in shown
+
+
+def test_made_once_in_a_private_file(tmp_path: Path):
+    settings = Settings(data_dir=tmp_path)
+    made = MasterKeys.create(settings.master_key_path)
+    assert (tmp_path / "master.key").stat().st_mode & 0o777 == 0o600
+    assert MasterKeys.load(settings).open(made.seal(b"x", HERE), HERE) == b"x"
+    with pytest.raises(AlreadyExists):
+        MasterKeys.create(settings.master_key_path)
+    assert MasterKeys.load(settings).open(made.seal(b"x", HERE), HERE) == b"x"
+
+
+def test_cannot_be_made_without_its_folder(tmp_path: Path):
+    with pytest.raises(MasterKeyError, match="cannot be written: No such file"):
+        MasterKeys.create(tmp_path / "missing" / "master.key")
+
+
+def test_given_in_the_environment(tmp_path: Path):
+    settings = Settings(data_dir=tmp_path, master_keys=SecretStr(document(KEYS, active=2)))
+    ring = MasterKeys.load(settings)
+    assert (ring.active, ring.open(SEALED, HERE)) == (2, b"sk-provider-key")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "must be"),
+        ("{", "must be"),
+        ("[]", "must be"),
+        ('{"active": 1}', "must be"),
+        ('{"active": 1, "keys": []}', "must be"),
+        ('{"active": 1, "keys": {"1": 5}}', "must be"),
+        ('{"active": 1, "keys": {"1": "not base64!"}}', "must be"),
+        ('{"active": null, "keys": {}}', "must be"),
+        ('{"active": 1, "keys": {}}', "active master key 1 is not among"),
+        (document(KEYS, active=3), "active master key 3 is not among"),
+        (document({1: KEYS[1][:31]}), "has 31 bytes instead of 32"),
+        (document({1: b""}), "has 0 bytes instead of 32"),
+        (document({1: bytes(32)}), "is not random"),
+        (document({1: b"passwordpasswordpasswordpassword"}), "is not random"),
+        (document({1: KEYS[1], 2**32: KEYS[2]}), "id must be between"),
+        (document({0: KEYS[1]}, active=0), "id must be between"),
+    ],
+)
+def test_a_bad_ring_is_refused_and_never_repeated(tmp_path: Path, text: str, said: str):
+    path = tmp_path / "master.key"
+    path.write_text(text)
+    path.chmod(0o600)
+    for settings, source in (
+        (Settings(data_dir=tmp_path), str(path)),
+        (Settings(data_dir=tmp_path, master_keys=SecretStr(text or " ")), "METRION_MASTER_KEYS"),
+    ):
+        with pytest.raises(MasterKeyError, match=said) as caught:
+            MasterKeys.load(settings)
+        message = str(caught.value)
+        assert message.startswith(source)
+        assert "password" not in message
+        assert not any(base64.b64encode(key).decode()[:8] in message for key in KEYS.values())
+
+
+def test_a_missing_unreadable_or_shared_file_is_refused(tmp_path: Path):
+    settings = Settings(data_dir=tmp_path)
+    path = settings.master_key_path
+    with pytest.raises(MasterKeyError, match=f"no master key at {path}: scripts/run makes one"):
+        MasterKeys.load(settings)
+    path.write_text(document(KEYS))
+    path.chmod(0o644)
+    with pytest.raises(MasterKeyError, match=f"chmod 600 {path}"):
+        MasterKeys.load(settings)
+    path.chmod(0o600)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(MasterKeyError, match="is not text"):
+        MasterKeys.load(settings)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(MasterKeyError, match="cannot be used: Is a directory"):
+        MasterKeys.load(settings)
