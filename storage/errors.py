@@ -37,6 +37,10 @@ class MasterKeyError(StorageError):
     """The master key is missing, malformed, weak, or readable by others."""
 
 
+class InvalidValue(StorageError):  # noqa: N818
+    """A value given by a caller cannot be what it should be; the message does not repeat it."""
+
+
 class NotFound(StorageError):  # noqa: N818
     """What was asked for does not exist (or not for this account)."""
 

@@ -1,0 +1,178 @@
+"""Accounts and their Metrion Key: one person, one account, one live token."""
+
+import re
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal
+
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.database import Database
+from storage.errors import AlreadyExists, InvalidValue, NotFound
+from storage.identifiers import uuid7
+from storage.models import accounts, this_account, tokens
+from storage.sealing import Binding, MasterKeys
+from storage.tokens import new_token
+
+type Plan = Literal["free", "pro"]
+PLANS: Final = ("free", "pro")
+
+# Only the form: whether mail arrives is found out by sending some.  RFC 5321 bounds the length.
+_EMAIL = re.compile(r"[^@\s\x00-\x20\x7f]+@[^@\s\x00-\x20\x7f]+")
+_LONGEST_EMAIL = 254
+
+_LIST = text("SELECT id, email, plan, currency, created_at FROM metrion.list_accounts()")
+_FIND = text("SELECT metrion.account_id_by_email(:email)")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account's own data."""
+
+    id: uuid.UUID
+    email: str
+    plan: Plan
+    currency: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """An account that was just made, and its token."""
+
+    id: uuid.UUID
+    token: str = field(repr=False)
+
+
+async def create_account(
+    database: Database, keys: MasterKeys, email: str, plan: str = "free"
+) -> NewAccount:
+    """Make an account and its token, as `metrion_api`.
+
+    Raises:
+        AlreadyExists: there is an account with this address (upper and lower case are the same).
+        InvalidValue: `email` is no address or `plan` no plan.
+    """
+    email = _checked_email(email)
+    _check_plan(plan)
+    account_id = uuid7()
+    try:
+        async with database.account(account_id) as connection:
+            await connection.execute(insert(accounts).values(id=account_id, email=email, plan=plan))
+            token_id, token, digest, sealed = _new_token(keys, account_id)
+            await connection.execute(
+                insert(tokens).values(
+                    account_id=account_id, id=token_id, digest=digest, sealed=sealed
+                )
+            )
+    except IntegrityError:
+        raise AlreadyExists(f"there is an account for {email} already") from None
+    return NewAccount(account_id, token)
+
+
+async def find_account(connection: AsyncConnection, email: str) -> uuid.UUID | None:
+    """Return the id of the account with this address, or None (`Database.system`, as the API)."""
+    return (await connection.execute(_FIND, {"email": email.strip()})).scalar_one()
+
+
+async def get_account(connection: AsyncConnection) -> Account:
+    """Return the transaction's account.
+
+    Raises:
+        NotFound: it does not exist.
+    """
+    query = select(accounts).where(accounts.c.id == this_account)
+    row = (await connection.execute(query)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("there is no such account")
+    return Account(**row)
+
+
+async def list_accounts(connection: AsyncConnection) -> list[Account]:
+    """Return all accounts, the oldest first.
+
+    For the administrator only: `Database(administrator_url, act_as=roles.OWNER).system()`. No
+    service role has the right.
+    """
+    return [Account(**row) for row in (await connection.execute(_LIST)).mappings()]
+
+
+async def set_plan(connection: AsyncConnection, plan: str) -> None:
+    """Change the transaction's account to another plan, at once in all it decides.
+
+    Log rows that the old plan still showed stay for the new plan's time; rows older than the new
+    plan's time are invisible from now on.
+
+    Raises:
+        NotFound: the account does not exist.
+        InvalidValue: `plan` is no plan.
+    """
+    _check_plan(plan)
+    done = await connection.execute(
+        update(accounts).where(accounts.c.id == this_account).values(plan=plan)
+    )
+    if done.rowcount == 0:
+        raise NotFound("there is no such account")
+
+
+async def regenerate_token(
+    connection: AsyncConnection, keys: MasterKeys, account_id: uuid.UUID
+) -> str:
+    """Replace the account's token and return the new one.
+
+    The old one is dead when the transaction commits: a proxy process that hears of it then stops
+    trusting it at once, one that cannot hear within `storage.invalidation.LEASE_SECONDS`.
+
+    Raises:
+        NotFound: the account does not exist.
+    """
+    token_id, token, digest, sealed = _new_token(keys, account_id)
+    done = await connection.execute(
+        update(tokens)
+        .where(tokens.c.account_id == this_account)
+        .values(id=token_id, digest=digest, sealed=sealed, created_at=func.now())
+    )
+    if done.rowcount == 0:
+        raise NotFound("there is no such account")
+    return token
+
+
+async def reveal_token(connection: AsyncConnection, keys: MasterKeys, account_id: uuid.UUID) -> str:
+    """Return the account's token in clear.
+
+    Raises:
+        NotFound: the account does not exist.
+        SealingError: its master key is not on the ring, or the row was tampered with.
+    """
+    query = select(tokens.c.id, tokens.c.sealed).where(tokens.c.account_id == this_account)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound("there is no such account")
+    return keys.open(row.sealed, token_binding(account_id, row.id)).decode()
+
+
+def token_binding(account_id: uuid.UUID, token_id: uuid.UUID) -> Binding:
+    """Return the one place where a sealed token opens."""
+    return Binding("tokens", "sealed", account_id, str(token_id))
+
+
+def _new_token(keys: MasterKeys, account_id: uuid.UUID) -> tuple[uuid.UUID, str, bytes, bytes]:
+    """Return a new token's id, itself, its digest and its sealed copy."""
+    token_id, token = uuid7(), new_token()
+    sealed = keys.seal(token.encode(), token_binding(account_id, token_id))
+    return token_id, token, keys.token_digests(token)[0], sealed
+
+
+def _checked_email(email: str) -> str:
+    email = email.strip()
+    if len(email) > _LONGEST_EMAIL or _EMAIL.fullmatch(email) is None:
+        raise InvalidValue("this is not an e-mail address")
+    return email
+
+
+def _check_plan(plan: str) -> None:
+    if plan not in PLANS:
+        raise InvalidValue(f"a plan is one of: {', '.join(PLANS)}")

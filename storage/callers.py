@@ -1,0 +1,33 @@
+"""Who is calling: from a token's digests to the account and its sealed provider keys."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+_LOOKUP = text("SELECT account_id, plan, providers, sealed FROM metrion.lookup_token(:digests)")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The account behind a token, as the proxy knows it."""
+
+    account_id: uuid.UUID
+    plan: str
+    sealed_keys: Mapping[str, bytes] = field(repr=False)
+    """Provider → sealed key; see `storage.keys.binding`."""
+
+
+async def find_caller(connection: AsyncConnection, digests: Sequence[bytes]) -> Caller | None:
+    """Return the caller whose live token has one of the digests, or None.
+
+    `digests` are `MasterKeys.token_digests(token)`; `connection` is `Database.system()` as
+    `metrion_proxy`, the one role that may do this.
+    """
+    row = (await connection.execute(_LOOKUP, {"digests": list(digests)})).one_or_none()
+    if row is None:
+        return None
+    keys = dict(zip(row.providers, map(bytes, row.sealed), strict=True))
+    return Caller(row.account_id, row.plan, keys)

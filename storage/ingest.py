@@ -1,0 +1,99 @@
+"""The way of a batch of log rows into PostgreSQL: one call, exactly once.
+
+Synchronous, for a thread of its own: the recorder's. Not for several threads at once.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import psycopg
+from psycopg import errors
+from pydantic import SecretStr
+
+from storage.database import conninfo
+from storage.errors import DatabaseUnavailable, RightsMissing, RowsRejected
+
+_INGEST = "SELECT inserted, gone FROM metrion.ingest(%s::jsonb)"
+_BAD_ROWS: Final = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    errors.ProgramLimitExceeded,
+    errors.StatementTooComplex,
+)
+_NOT_SET_UP: Final = (
+    errors.InsufficientPrivilege,
+    errors.UndefinedFunction,
+    errors.InvalidSchemaName,
+)
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+class LogWriter:
+    """Writes log rows as `metrion_proxy`; connects when it must, and again after a failure."""
+
+    def __init__(self, url: SecretStr) -> None:
+        self._url = url
+        self._connection: psycopg.Connection[Any] | None = None
+        self.gone = 0
+        """Rows dropped so far because their account no longer exists."""
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Write a batch in one transaction; return how many rows were new.
+
+        A row has `account_id` and the keys of `storage.logs.RequestLog`, with `price_source` and
+        `left_out`, as JSON values; `cost_usd` as a string. Rows that were written before count as
+        not new, rows of an account that no longer exists are dropped: a batch whose answer was lost
+        is simply written again, as long as `id` and `created_at` stay the same.
+
+        Raises:
+            DatabaseUnavailable: nothing is wrong with the rows: try again later.
+            RightsMissing: this role may not write rows, or the schema is not there; trying again
+                helps only after somebody has mended it.
+            RowsRejected: at least one row can never be written; none of the batch was.
+        """
+        try:
+            batch = json.dumps([_storable(row) for row in rows], allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise RowsRejected(f"a row is not JSON: {error}") from None
+        try:
+            row = self._connected().execute(_INGEST, [batch]).fetchone()
+        except psycopg.Error as error:
+            self.close()
+            raise _translated(error) from error
+        inserted, gone = row or (0, 0)
+        self.gone += gone
+        return inserted
+
+    def close(self) -> None:
+        """Close the connection, if there is one; a later `write` makes a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            self._connection = psycopg.connect(
+                conninfo(self._url), autocommit=True, prepare_threshold=None
+            )
+        return self._connection
+
+
+def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace what a JSON text can hold and PostgreSQL cannot: NUL, half surrogate pairs."""
+    return {
+        name: value.encode("utf-8", "replace").decode().replace("\0", _REPLACEMENT)
+        if isinstance(value, str)
+        else value
+        for name, value in row.items()
+    }
+
+
+def _translated(error: psycopg.Error) -> DatabaseUnavailable | RightsMissing | RowsRejected:
+    """Say whose fault it is. PostgreSQL's detail may quote a row: only its message is passed on."""
+    reason = error.diag.message_primary or str(error).partition("\n")[0]
+    if isinstance(error, _BAD_ROWS):
+        return RowsRejected(f"the database refuses the rows: {reason}")
+    if isinstance(error, _NOT_SET_UP):
+        return RightsMissing(f"the log cannot be written: {reason}")
+    return DatabaseUnavailable(f"the log cannot be written now: {reason}")

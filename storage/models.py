@@ -1,0 +1,151 @@
+"""The tables as SQLAlchemy Core sees them, for queries; the migrations' SQL is what makes them.
+
+Server-side defaults and constraints are not repeated here. A test compares this with a migrated
+database's catalogue.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Double,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    func,
+    select,
+)
+
+metadata = MetaData(schema="metrion")
+
+# Row-level security limits every statement to this account anyway; statements say it themselves all
+# the same, so that an administrator, whom no policy binds, cannot change all accounts by mistake.
+this_account = select(func.metrion.account(type_=Uuid)).scalar_subquery()
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("email", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("id", Uuid, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+provider_keys = Table(
+    "provider_keys",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("last_four", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+request_logs = Table(
+    "request_logs",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("created_at", DateTime(timezone=True), primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("retention", SmallInteger, primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("model", Text),
+    Column("requester", Text),
+    Column("mode", Text, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("streamed", Boolean, nullable=False),
+    Column("cached", Boolean, nullable=False),
+    Column("input_tokens", BigInteger),
+    Column("cache_read_tokens", BigInteger),
+    Column("cache_write_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    Column("total_tokens", BigInteger),
+    Column("cost_usd", Numeric(20, 12)),
+    Column("price_source", Text),
+    Column("latency_ms", Double),
+    Column("ttfb_ms", Double),
+    Column("overhead_ms", Double),
+    Column("error", Text),
+    Column("left_out", Integer, nullable=False),
+)
+
+
+def _sums() -> list[Column[object]]:
+    """Return the columns that the usage tables have in common, in their order."""
+    counts = (
+        "requests",
+        "errors",
+        "refused",
+        "left_out",
+        "cached",
+        "input_tokens",
+        "cache_read_tokens",
+        "cache_write_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "total_tokens",
+    )
+    return [
+        *(Column(name, BigInteger, nullable=False) for name in counts),
+        Column("cost_usd", Numeric(24, 12), nullable=False),
+        Column("unreported", BigInteger, nullable=False),
+        Column("unpriced", BigInteger, nullable=False),
+        Column("timed", BigInteger, nullable=False),
+        Column("latency_ms_sum", Double, nullable=False),
+    ]
+
+
+def _dimensions() -> list[Column[str]]:
+    return [Column(name, Text, primary_key=True) for name in ("provider", "model", "requester")]
+
+
+usage_days = Table(
+    "usage_days",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("day", Date, primary_key=True),
+    *_dimensions(),
+    *_sums(),
+)
+
+usage_hours = Table(
+    "usage_hours",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    *_dimensions(),
+    *_sums(),
+)
+
+latency_days = Table(
+    "latency_days",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("measure", Text, primary_key=True),
+    Column("bucket", SmallInteger, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+)
