@@ -1,0 +1,240 @@
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+
+import genai_prices
+import pytest
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import (
+    ConditionalPrice,
+    ModelInfo,
+    ModelPrice,
+    TimeOfDateConstraint,
+    Usage,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.pricing import NO_USAGE, Price, PriceBook, TokenUsage
+from storage.rates import cost
+
+DAY = datetime(2026, 11, 2, 12, tzinfo=UTC)
+OURS = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "gemini": "google",
+    "mistral": "mistral",
+    "grok": "x-ai",
+}
+SOURCE = f"genai-prices {genai_prices.__version__}"
+
+
+@pytest.fixture(scope="module")
+def book() -> PriceBook:
+    made = PriceBook()
+    made.warm()
+    return made
+
+
+def million(*parts: tuple[int, str]) -> Decimal:
+    return sum((count * Decimal(price) for count, price in parts), Decimal(0)) / 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "price_in", "price_out"),
+    [
+        ("openai", "gpt-4o", "2.5", "10"),
+        ("openai", "gpt-4o-2024-08-06", "2.5", "10"),
+        ("openai", "gpt-5-2025-08-07", "1.25", "10"),
+        ("openai", "GPT-4o-mini-2024-07-18", "0.15", "0.6"),
+        ("anthropic", "claude-sonnet-4-20250514", "3", "15"),
+        ("anthropic", "claude-haiku-4-5-20251001", "1", "5"),
+        ("anthropic", "claude-3-5-haiku-20241022", "0.8", "4"),
+        ("gemini", "gemini-2.5-flash", "0.3", "2.5"),
+        ("gemini", "models/gemini-2.5-flash", "0.3", "2.5"),
+        ("mistral", "mistral-large-2411", "2", "6"),
+        ("mistral", "mistral-small-2506", "0.1", "0.3"),
+        ("grok", "grok-4-0709", "3", "15"),
+        ("grok", "grok-4.20-0309-reasoning", "1.25", "2.5"),
+    ],
+)
+def test_dated_snapshots_find_their_model(book, provider, model, price_in, price_out):
+    price = book.price(provider, model, TokenUsage(1000, None, None, 200), DAY)
+    assert price == Price(million((1000, price_in), (200, price_out)), SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("openai", "gpt-of-the-future"),
+        ("openai", "claude-sonnet-4-20250514"),
+        ("openai", "tts-1"),  # sold by the character
+        ("openai", ""),
+        ("openai", "x" * 100_000),
+        ("openai", None),
+        ("nobody", "gpt-4o"),
+    ],
+)
+def test_what_is_not_known_has_no_price(book, provider, model):
+    assert book.price(provider, model, TokenUsage(1000, None, None, 200), DAY) is None
+
+
+def test_usage_that_was_not_reported_has_no_price(book):
+    for usage in (TokenUsage(), TokenUsage(1000), TokenUsage(output_tokens=5)):
+        assert book.price("openai", "gpt-4o", usage, DAY) is None
+
+
+def test_nothing_used_costs_nothing_whatever_the_model(book):
+    for model in ("gpt-4o", "gpt-of-the-future", None):
+        assert book.price("openai", model, NO_USAGE, DAY) == Price(Decimal(0), "nothing used")
+
+
+def test_steps_for_long_contexts_hold_for_all_tokens(book):
+    def cost(tokens):
+        return book.price("gemini", "gemini-2.5-pro", TokenUsage(tokens, 0, None, 10), DAY).cost_usd
+
+    assert cost(200_000) == million((200_000, "1.25"), (10, "10"))
+    assert cost(200_001) == million((200_001, "2.5"), (10, "15"))
+
+
+def test_the_price_of_the_day_counts(book):
+    usage = TokenUsage(1000, 0, 0, 0)
+    before = datetime(2025, 6, 9, 23, 59, 59, tzinfo=UTC)
+    after = before + timedelta(seconds=1)
+    assert book.price("openai", "o3-2025-04-16", usage, before).cost_usd == million((1000, "10"))
+    assert book.price("openai", "o3-2025-04-16", usage, after).cost_usd == million((1000, "2"))
+    # the same moments, written in another time zone, or without one
+    tokyo = timezone(timedelta(hours=9))
+    for moment in (before, after):
+        price = book.price("openai", "o3-2025-04-16", usage, moment)
+        assert book.price("openai", "o3-2025-04-16", usage, moment.astimezone(tokyo)) == price
+        assert book.price("openai", "o3-2025-04-16", usage, moment.replace(tzinfo=None)) == price
+
+
+def test_tiers_the_catalogue_lists_and_those_it_does_not(book):
+    def price(tier):
+        return book.price("openai", "gpt-5", TokenUsage(1000, 0, 0, 100, service_tier=tier), DAY)
+
+    standard = Price(million((1000, "1.25"), (100, "10")), SOURCE)
+    assert price(None) == price("default") == price("auto") == standard
+    assert price("flex") == Price(million((1000, "0.625"), (100, "5")), SOURCE)
+    assert price("Priority") == Price(million((1000, "2.5"), (100, "20")), SOURCE)
+    assert price("scale") == Price(
+        standard.cost_usd, f"{SOURCE} (scale tier not listed: standard price)"
+    )
+
+
+def test_own_prices_go_before_the_catalogue(tmp_path):
+    path = tmp_path / "prices.toml"
+    path.write_text("""
+date = 2026-10-01
+[[price]]
+provider = "openai"
+model = "gpt-4o"
+input = 2
+output = 8
+since = 2026-10-15
+[[price]]
+provider = "mistral"
+model = "our-own-model"
+input = 0.5
+output = 0.5
+""")
+    book = PriceBook(path)
+    usage = TokenUsage(1000, 400, None, 100)
+    own = Price(million((1000, "2"), (100, "8")), "custom prices.toml 2026-10-01")
+    assert book.price("openai", "gpt-4o", usage, DAY) == own
+    assert book.price("openai", "gpt-4o-2024-08-06", usage, DAY) == own
+    listed = million((600, "2.5"), (400, "1.25"), (100, "10"))
+    assert (
+        book.price("openai", "gpt-4o", usage, datetime(2026, 10, 1, tzinfo=UTC)).cost_usd == listed
+    )
+    assert book.price("openai", "gpt-4o-mini", usage, DAY).source == SOURCE
+    assert book.price("mistral", "our-own-model", usage, DAY).cost_usd == million((1100, "0.5"))
+
+
+def listed_models() -> list[tuple[str, ModelInfo]]:
+    by_id = {provider.id: provider for provider in get_snapshot().providers}
+    return [(ours, model) for ours, theirs in OURS.items() for model in by_id[theirs].models]
+
+
+def test_no_price_of_ours_depends_on_the_time_of_day():
+    # PriceBook remembers prices by the day
+    for _, model in listed_models():
+        conditions = model.prices if isinstance(model.prices, list) else []
+        for part in (*conditions, *(model.price_variants or ())):
+            assert not isinstance(part.constraint, TimeOfDateConstraint), model.id
+
+
+def sold_by_tokens(model: ModelInfo) -> bool:
+    return "input_mtok" in vars(model.get_prices(DAY))
+
+
+@given(
+    st.sampled_from([pair for pair in listed_models() if sold_by_tokens(pair[1])]),
+    st.data(),
+)
+def test_every_model_costs_what_genai_prices_computes(pair, data):
+    provider, model = pair
+    prices = model.get_prices(DAY)
+    draw = lambda most: data.draw(st.integers(0, most))  # noqa: E731
+    heard = draw(300_000)
+    heard_cached = draw(heard)
+    read = heard_cached + draw(300_000)
+    written = draw(300_000)
+    fresh = heard - heard_cached + draw(300_000)
+    kept_long = draw(written)
+    drawn = draw(5000)
+    outputs = drawn + draw(50_000) if "output_mtok" in vars(prices) else 0
+    drawn = min(drawn, outputs)
+    counts = {
+        "input_tokens": fresh + read + written,
+        "output_tokens": outputs,
+        "cache_read_tokens": read,
+        "cache_write_tokens": written,
+        "cache_write_1h_tokens": kept_long,
+        "input_audio_tokens": heard,
+        "cache_audio_read_tokens": heard_cached,
+        "output_image_tokens": drawn,
+        "web_searches": draw(20),
+    }
+    usage = TokenUsage(
+        counts["input_tokens"],
+        read,
+        written,
+        outputs,
+        extras={name: counts[name] for name in list(counts)[4:]},
+    )
+    book = PriceBook()
+    ours = book._from_catalogue(_provider(provider), model, "", DAY.date())
+    expected = prices.calc_price(Usage(**counts))["total_price"]
+    rates = ours.rates_for(counts["input_tokens"])
+    assert cost(rates, usage) == expected.quantize(Decimal("1e-12"))
+
+
+def _provider(ours: str):
+    return next(p for p in get_snapshot().providers if p.id == OURS[ours])
+
+
+@given(
+    st.sampled_from(["openai", "gemini", "x"]),
+    st.text() | st.sampled_from(["gpt-4o", "gemini-2.5-flash"]),
+    st.builds(
+        TokenUsage,
+        *[st.none() | st.integers()] * 5,
+        st.none() | st.text(),
+        st.dictionaries(
+            st.sampled_from(["input_audio_tokens", "web_searches", "cache_write_1h_tokens"]),
+            st.integers(),
+        ),
+    ),
+)
+def test_odd_input_never_raises(book, provider, model, usage):
+    book.price(provider, model, usage, DAY)
+
+
+def test_conditional_prices_are_of_known_kinds():
+    # what _from_catalogue relies on
+    for _, model in listed_models():
+        assert isinstance(model.prices, ModelPrice) or all(
+            isinstance(part, ConditionalPrice) for part in model.prices
+        )
