@@ -5,6 +5,10 @@ than the one that is closed: a reverse target that does not exist, and no listen
 is ready. What does not pass our layer is killed.
 """
 
+# mitmproxy is typed in part: what its hints leave open is unknown to pyright, not to us.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
 import asyncio
 import collections
 import logging
@@ -20,7 +24,7 @@ from mitmproxy.proxy import layer
 
 from addons.layer import GatewayLayer, closed_layer, gateway_layer
 from addons.service import Service, build_service
-from addons.stream import MetrionStepHook
+from addons.waiting import MetrionStepHook
 from storage.errors import StorageError
 
 logger = logging.getLogger("metrion")
@@ -30,7 +34,6 @@ MAX_CLIENTS = 4096
 # HTTP/2 clients may have 100 requests under way; mitmproxy's own bound is 5 connections per target.
 MAX_CONNECTIONS_PER_CLIENT = 128
 _KEY_LOG_VARIABLES = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
-_READY_SECONDS = 20.0
 
 
 def refusal(options: object, environment: dict[str, str]) -> str | None:
@@ -59,16 +62,22 @@ def right_line() -> str:
     tool = Path(sys.argv[0]).name if sys.argv else "mitmdump"
     if tool not in ("mitmdump", "mitmweb", "mitmproxy"):
         tool = "mitmdump"
-    return (
-        f"{tool} --mode reverse:http://metrion.invalid --set server=false -s addons/metrion.py"
-    )
+    return f"{tool} --mode reverse:http://metrion.invalid --set server=false -s addons/metrion.py"
 
 
 class MetrionAddon:
-    """The hooks. `build` makes the service once the event loop runs."""
+    """The hooks.
 
-    def __init__(self, build: Callable[[], Service] = build_service) -> None:
+    Args:
+        build: makes the service once the event loop runs.
+        is_observed: make flows, for mitmweb and its like; production has nobody who looks.
+    """
+
+    def __init__(
+        self, build: Callable[[], Service] = build_service, *, is_observed: bool = True
+    ) -> None:
         self._build = build
+        self._is_observed = is_observed
         self._service: Service | None = None
         self._layers: dict[str, GatewayLayer] = {}
         self._start: asyncio.Task[None] | None = None
@@ -87,10 +96,14 @@ class MetrionAddon:
     async def _open(self) -> None:
         try:
             self._service = self._build()
+            self._service.gateway.is_observed = self._is_observed
             await self._service.start()
         except StorageError as error:
             _give_up(f"Metrion does not start: {error}")
             return
+        server = ctx.master.addons.get("proxyserver")
+        while not server.is_running:  # noqa: ASYNC110 - its `running` may come after ours
+            await asyncio.sleep(0)
         ctx.options.update(
             connection_strategy="lazy",  # there is nothing to connect to
             block_global=False,  # clients with public addresses are what a gateway is for

@@ -21,7 +21,6 @@ from uuid import UUID
 
 from mitmproxy import http
 from mitmproxy.connection import Client
-from storage.keys import key_binding
 
 from addons import answers, rows
 from addons.admission import Admission
@@ -35,6 +34,7 @@ from addons.providers.base import MethodNotAllowedError, RouteTable, UnknownRout
 from addons.recorder import Recorder
 from addons.usage_chunk import UsageChunkFilter
 from addons.validation import ask_for_usage, check_body
+from storage import keys as provider_keys
 from storage.identifiers import uuid7
 from storage.sealing import MasterKeys
 from storage.settings import Settings
@@ -74,7 +74,6 @@ class Gateway:
         self.idle_timeout = settings.idle_timeout_seconds
         self.drain_seconds = settings.drain_seconds
         self.drain_bytes = settings.drain_bytes
-        self.step_grace = 0.05
         self._max_body_bytes = settings.max_body_bytes
         self._cors_origins = {origin.encode() for origin in settings.cors_origins}
         self._routes = routes
@@ -86,6 +85,8 @@ class Gateway:
         self._body_bytes: dict[UUID, int] = {}
         self._bodies_bytes = 0
         self.is_stopping = False
+        # Somebody looks (mitmweb, the console, `-w`): flows are made. Set by the addon.
+        self.is_observed = False
 
     # ---- the request ------------------------------------------------------------------------
 
@@ -254,7 +255,7 @@ class Gateway:
             key, exchange.own_key = exchange.own_key.encode(), None
         else:
             provider = route.provider.name
-            binding = key_binding(caller.account_id, provider)
+            binding = provider_keys.binding(caller.account_id, provider)
             key = self._keys.open(caller.sealed_keys[provider], binding)
         exchange.guard = KeyGuard(key)
         place = route.key_place

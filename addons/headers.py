@@ -78,12 +78,10 @@ def upstream_headers(exchange: Exchange, host: str) -> Headers:
         names.add(lower)
     # The answer is read as it passes: an uncompressed one costs least for all.
     headers.append((b"accept-encoding", b"identity"))
-    defaults = exchange.route.provider.default_headers if exchange.route else {}
-    headers += [
-        (name.encode(), value.encode())
-        for name, value in defaults.items()
-        if name.encode() not in names
-    ]
+    if exchange.route is not None:
+        for name, value in exchange.route.provider.default_headers.items():
+            if name.encode() not in names:
+                headers.append((name.encode(), value.encode()))
     return headers
 
 

@@ -7,6 +7,10 @@ provider's connection. One timer is outstanding per client connection, whatever 
 deadlines.
 """
 
+# mitmproxy is typed in part: what its hints leave open is unknown to pyright, not to us.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
 import asyncio
 import time
 from typing import Protocol, cast
@@ -27,7 +31,8 @@ from mitmproxy.proxy.layers.tls import ClientTLSLayer, ServerTLSLayer
 
 from addons.answers import Answer
 from addons.exchange import Exchange, Headers, Outcome, Refused
-from addons.stream import NEVER, Commands, DeadlineExpired, GatewayStream
+from addons.stream import GatewayStream
+from addons.waiting import NEVER, Commands, DeadlineExpired, Step
 from addons.wire import GatewayHttp1Client, GatewayHttp1Server
 
 # A kept connection that the provider closes at the very moment we write costs a request, so an old
@@ -47,7 +52,7 @@ class Policy(Protocol):
     idle_timeout: float
     drain_seconds: float
     drain_bytes: int
-    step_grace: float
+    is_observed: bool
 
     def begin(self, request: http.Request, client: Client) -> Exchange:
         """A new exchange; the head has arrived."""
@@ -61,7 +66,7 @@ class Policy(Protocol):
         """Decide on the whole request; then it goes upstream. Raises `Refused`."""
         ...
 
-    def outcome_of(self, exchange: Exchange, step: "asyncio.Task[Answer | None]") -> Answer | None:
+    def outcome_of(self, exchange: Exchange, step: Step) -> Answer | None:
         """What a finished step says: None to go on, else the answer; never raises."""
         ...
 

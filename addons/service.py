@@ -15,10 +15,10 @@ from addons.keyring import Keyring
 from addons.providers import load_providers
 from addons.providers.base import RouteTable
 from addons.recorder import Recorder
+from storage import roles
 from storage.database import Database, service_url
 from storage.errors import SettingsError
 from storage.pricing import PriceBook
-from storage.roles import PROXY_ROLE
 from storage.sealing import MasterKeys
 from storage.settings import Settings
 
@@ -35,7 +35,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         keys = MasterKeys.load(settings)
-        url = service_url(settings, PROXY_ROLE)
+        url = service_url(settings, roles.PROXY)
         try:
             routes = RouteTable(load_providers(), settings.origins)
         except ValueError as error:

@@ -10,23 +10,22 @@ Fails closed: a request goes upstream only from `_forward`, which is reached onl
 returned without an answer. Whatever they raise becomes an answer.
 """
 
-import asyncio
-import math
+# mitmproxy is typed in part: what its hints leave open is unknown to pyright, not to us.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
 import time
 from collections.abc import Coroutine, Generator
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from mitmproxy import http
 from mitmproxy.connection import Connection
-from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import (
-    DropStream,
+from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, SendHttp
+from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
-    GetHttpConnection,
-    HttpEvent,
     RequestData,
     RequestEndOfMessage,
     RequestHeaders,
@@ -35,22 +34,20 @@ from mitmproxy.proxy.layers.http import (
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
-    SendHttp,
 )
 
 from addons.answers import Answer
 from addons.exchange import Exchange, Headers, Outcome, Refused
+from addons.inspection import FlowView
+from addons.waiting import NEVER, Commands, DeadlineExpired, WaitingLayer
 from addons.wire import to_response
 
 if TYPE_CHECKING:
     from addons.layer import GatewayLayer, Policy
 
-Commands = layer.CommandGenerator[None]
-
 # How much of a refused request's body is read and thrown away, so that the client gets to read the
 # answer, before the connection is closed on it.
 DISCARD_MAX_BYTES = 1024 * 1024
-NEVER = math.inf
 
 
 class Phase(Enum):
@@ -65,37 +62,25 @@ class Phase(Enum):
     DONE = auto()
 
 
-@dataclass
-class DeadlineExpired(HttpEvent):
-    """The stream's deadline has passed."""
-
-
-@dataclass
-class MetrionStepHook(commands.StartHook):
-    """Wait until a step of the gateway that could not finish at once has finished."""
-
-    step: "asyncio.Task[Answer | None]"
-
-
-class GatewayStream(layer.Layer):
+class GatewayStream(WaitingLayer):
     """One request of one client connection."""
 
     exchange: Exchange
     request: http.Request
 
     def __init__(self, context: Context, stream_id: int, connection: "GatewayLayer") -> None:
-        super().__init__(context)
+        super().__init__(context, connection)
         self.stream_id = stream_id
-        self.connection = connection
         self.policy: Policy = connection.policy
         self.phase = Phase.HEAD
-        self.deadline = NEVER
         self.upstream: Connection | None = None
         self.client_gone = False
         self._request_done = False
+        self._keeps_alive = True
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._passed_bytes = 0
+        self._view: FlowView | None = None
 
     def _handle_event(self, event: events.Event) -> Commands:
         match event:
@@ -125,7 +110,8 @@ class GatewayStream(layer.Layer):
     def _head(self, event: RequestHeaders) -> Commands:
         self.request = event.request
         self.exchange = self.policy.begin(event.request, self.context.client)
-        self._set_deadline(self.policy.idle_timeout)
+        self._keeps_alive = event.end_stream or self._is_short(event.request)
+        self.set_deadline(self.policy.idle_timeout)
         if (yield from self._ask(self.policy.requestheaders(self.exchange))):
             return
         self.phase = Phase.BODY
@@ -137,6 +123,11 @@ class GatewayStream(layer.Layer):
             interim.headers.clear()
             yield SendHttp(ResponseHeaders(self.stream_id, interim), self.context.client)
 
+    def _is_short(self, request: http.Request) -> bool:
+        """The body is worth reading to its end even if the request is refused."""
+        declared = request.headers.get("content-length", "")
+        return declared.isdecimal() and int(declared) <= DISCARD_MAX_BYTES
+
     def _body_data(self, data: bytes) -> Commands:
         if self.phase is Phase.DISCARD:
             self._body_bytes += len(data)
@@ -146,7 +137,7 @@ class GatewayStream(layer.Layer):
             return
         if self.phase is not Phase.BODY:
             return
-        self._set_deadline(self.policy.idle_timeout)
+        self.set_deadline(self.policy.idle_timeout)
         self._body_bytes += len(data)
         if refused := self.policy.body_refusal(self.exchange, self._body_bytes):
             self._forget_body()
@@ -169,17 +160,12 @@ class GatewayStream(layer.Layer):
     def _ask(
         self, step: Coroutine[Any, Any, Answer | None]
     ) -> Generator[commands.Command, Any, bool]:
-        """Run a step of the gateway; True if the request was answered by it.
-
-        Most steps finish without waiting, and then no task is scheduled at all.
-        """
-        # Owned: awaited by the hook below if it is not done already.
-        task = asyncio.Task(step, loop=asyncio.get_running_loop(), eager_start=True)
-        if not task.done():
-            self._set_deadline(self.policy.header_timeout)
-            yield MetrionStepHook(task)
+        """Run a step of the gateway; True if the request is done with."""
+        task = yield from self.run_step(step, self.policy.header_timeout)
         answer = self.policy.outcome_of(self.exchange, task)
-        if self._client_left_meanwhile():
+        if self._view is None and self.policy.is_observed:
+            self._view = FlowView(self.exchange, self.context)
+        if self.client_left_meanwhile():
             yield from self._client_left()
             return True
         if answer is None:
@@ -195,15 +181,17 @@ class GatewayStream(layer.Layer):
         if origin is None:  # no step decided where to: nothing may be sent
             yield from self._send_answer(self.policy.defect(exchange))
             return
+        if self._view:
+            yield from self._view.forwarded()
         self.phase = Phase.CONNECT
         exchange.marks.forwarded = time.monotonic()
-        self._set_deadline(self.policy.header_timeout)
+        self.set_deadline(self.policy.header_timeout)
         connection, error = yield GetHttpConnection(
             (origin.host, origin.port),
             origin.scheme == "https",
             None,
         )
-        if self._client_left_meanwhile():
+        if self.client_left_meanwhile():
             yield from self._client_left()
             return
         if error:
@@ -253,7 +241,7 @@ class GatewayStream(layer.Layer):
         if self.phase is not Phase.WAIT:
             return
         self.phase = Phase.ANSWER
-        self._set_deadline(self.policy.idle_timeout)
+        self.set_deadline(self.policy.idle_timeout)
         response = event.response
         exchange = self.exchange
         exchange.marks.answer_head = time.monotonic()
@@ -277,6 +265,8 @@ class GatewayStream(layer.Layer):
                 self.context.client,
             )
         exchange.marks.answered = time.monotonic()
+        if self._view:
+            yield from self._view.response_head(response.status_code, headers)
 
     def _frame(self, headers: Headers, *, has_body: bool) -> None:
         """Say where the body ends in the way that the client's HTTP version knows."""
@@ -292,9 +282,11 @@ class GatewayStream(layer.Layer):
         if self.phase is not Phase.ANSWER:
             return
         if not self.client_gone:
-            self._set_deadline(self.policy.idle_timeout)
+            self.set_deadline(self.policy.idle_timeout)
         self._passed_bytes += len(data)
         passed = self.policy.responsedata(self.exchange, data)
+        if self._view:
+            self._view.response_data(passed)
         if self.client_gone:
             if self._passed_bytes > self.policy.drain_bytes:
                 yield from self._stop_draining()
@@ -305,6 +297,9 @@ class GatewayStream(layer.Layer):
         if self.phase is not Phase.ANSWER:
             return
         rest = self.policy.response(self.exchange)
+        if self._view:
+            self._view.response_data(rest)
+            yield from self._view.ended()
         if not self.client_gone:
             if rest:
                 yield SendHttp(ResponseData(self.stream_id, rest), self.context.client)
@@ -314,14 +309,16 @@ class GatewayStream(layer.Layer):
     def _send_answer(self, answer: Answer) -> Commands:
         """Answer the request ourselves, whatever its phase; its row has been written."""
         self.deadline = NEVER
+        if self._view:
+            yield from self._view.answered(answer)
         response = to_response(answer)
         body = b"" if self.exchange.method == "HEAD" else answer.body
         if not self._request_done:
-            if not self.exchange.http2:
+            if not self._keeps_alive and not self.exchange.http2:
                 response.headers["connection"] = "close"
             self._body_bytes = 0
             self.phase = Phase.DISCARD
-            self._set_deadline(self.policy.idle_timeout)
+            self.set_deadline(self.policy.idle_timeout)
         yield SendHttp(ResponseHeaders(self.stream_id, response, not body), self.context.client)
         if body:
             yield SendHttp(ResponseData(self.stream_id, body), self.context.client)
@@ -336,15 +333,20 @@ class GatewayStream(layer.Layer):
         if self.phase in (Phase.WAIT, Phase.ANSWER) and not self.client_gone:
             # The provider goes on and charges for it: read on, to learn what it was.
             self.client_gone = True
-            self._set_deadline(self.policy.drain_seconds)
+            self.set_deadline(self.policy.drain_seconds)
             return
         if self.phase is not Phase.DONE:
             if self.phase is not Phase.DISCARD:
-                self.policy.error(self.exchange, Outcome.CLIENT_CLOSED)
+                yield from self._end_early(Outcome.CLIENT_CLOSED)
             yield from self._drop()
 
+    def _end_early(self, outcome: Outcome) -> Commands:
+        self.policy.error(self.exchange, outcome)
+        if self._view:
+            yield from self._view.failed(outcome.value)
+
     def _stop_draining(self) -> Commands:
-        self.policy.error(self.exchange, Outcome.CLIENT_CLOSED)
+        yield from self._end_early(Outcome.CLIENT_CLOSED)
         yield from self._close_upstream()
         yield from self._drop()
 
@@ -353,7 +355,7 @@ class GatewayStream(layer.Layer):
         if self.phase not in (Phase.WAIT, Phase.ANSWER):
             return
         if self.client_gone:
-            self.policy.error(self.exchange, Outcome.CLIENT_CLOSED)
+            yield from self._end_early(Outcome.CLIENT_CLOSED)
             yield from self._drop()
         elif self.phase is Phase.WAIT:
             refused = Refused(
@@ -364,13 +366,16 @@ class GatewayStream(layer.Layer):
             )
             yield from self._send_answer(self.policy.refuse(self.exchange, refused))
         else:
-            self.policy.error(self.exchange, Outcome.UPSTREAM_CLOSED)
+            yield from self._end_early(Outcome.UPSTREAM_CLOSED)
             yield from self._break_off("the provider closed the connection")
             yield from self._drop()
 
     def _expired(self) -> Commands:
         """The deadline of the present phase has passed."""
         self.deadline = NEVER
+        if self.client_left_meanwhile():
+            yield from self._client_left()
+            return
         if self.client_gone:
             yield from self._stop_draining()
             return
@@ -390,7 +395,7 @@ class GatewayStream(layer.Layer):
                 )
                 yield from self._send_answer(self.policy.refuse(self.exchange, refused))
             case Phase.ANSWER:
-                self.policy.error(self.exchange, Outcome.TIMEOUT)
+                yield from self._end_early(Outcome.TIMEOUT)
                 yield from self._close_upstream()
                 yield from self._break_off("the provider fell silent")
                 yield from self._drop()
@@ -423,41 +428,3 @@ class GatewayStream(layer.Layer):
         self._body.clear()
         self.exchange.body = b""
         self.policy.body_forgotten(self.exchange)
-
-    # ---- deadlines and waiting --------------------------------------------------------------
-
-    def _set_deadline(self, seconds: float) -> None:
-        self.deadline = time.monotonic() + seconds
-        self.connection.want_tick(self.deadline)
-
-    def _client_left_meanwhile(self) -> bool:
-        """While a step or a connect was under way, events queued up: is a farewell among them?"""
-        for event in self._paused_event_queue:
-            if isinstance(event, RequestProtocolError):
-                self._paused_event_queue.clear()
-                return True
-        return False
-
-    def handle_event(self, event: events.Event) -> Commands:
-        """Handle an event; a deadline also interrupts waiting for a connection."""
-        if isinstance(event, DeadlineExpired) and self._paused is not None:
-            yield from self._expired_while_paused(event)
-            return
-        yield from super().handle_event(event)
-
-    def _expired_while_paused(self, event: DeadlineExpired) -> Commands:
-        paused = self._paused
-        if paused is None:
-            return
-        if isinstance(paused.command, MetrionStepHook):
-            # The step has time-outs of its own; its task must not be left alone. Look again.
-            self._set_deadline(self.policy.step_grace)
-            return
-        if isinstance(paused.command, GetHttpConnection):
-            paused.generator.close()
-            self._paused = None
-            yield from self.connection.abandon(paused.command)
-            if self._client_left_meanwhile():
-                yield from self._client_left()
-                return
-            yield from super().handle_event(event)

@@ -5,6 +5,10 @@ What is refused here never reaches `addons.stream`: heads that two parsers could
 and upgrades. Nothing that a peer sent is logged or echoed: it may hold a credential.
 """
 
+# mitmproxy is typed in part: what its hints leave open is unknown to pyright, not to us.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
 import re
 import time
 from collections.abc import Callable
@@ -12,14 +16,13 @@ from typing import cast
 
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
-from mitmproxy.net.http import http1
+from mitmproxy.net.http import http1, status_codes
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import (
+from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
-    HttpEvent,
-    ReceiveHttp,
     RequestHeaders,
     RequestProtocolError,
     ResponseHeaders,
@@ -254,7 +257,7 @@ def to_response(answer: Answer) -> http.Response:
     return http.Response(
         http_version=b"HTTP/1.1",
         status_code=answer.status,
-        reason=http.status_codes.RESPONSES.get(answer.status, "").encode(),
+        reason=status_codes.RESPONSES.get(answer.status, "").encode(),
         headers=http.Headers(answer.headers),
         content=answer.body,
         trailers=None,
