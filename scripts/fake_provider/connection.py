@@ -112,9 +112,9 @@ class Connection(asyncio.Protocol):
             task = asyncio.get_running_loop().create_task(self._deliver(planned, knobs, record))
             self._task = task
             return
-        self._transport.write(planned.start + b"".join(planned.pieces))
         if record:
             record.answered_at = time.monotonic()
+        self._transport.write(planned.start + b"".join(planned.pieces))
         if planned.ending == "fin":
             self.end()
 
@@ -122,17 +122,17 @@ class Connection(asyncio.Protocol):
         """Carry out a plan that takes time."""
         await asyncio.sleep(knobs.delay)
         await self._write(planned.start)
-        for index, piece in enumerate(planned.pieces):
-            if index and knobs.interval:
+        for index, piece in enumerate(planned.pieces, 1):
+            if index > 1 and knobs.interval:
                 await asyncio.sleep(knobs.interval)
+            if record and index == len(planned.pieces) and planned.ending in ("keep", "fin"):
+                record.answered_at = time.monotonic()
             await self._write(piece)
         if planned.ending == "stall":
             await asyncio.Event().wait()  # until the connection's end cancels this
         if planned.ending == "rst":
             # A reset also drops what has arrived but was not read yet: leave time to read it.
             await asyncio.sleep(_BEFORE_RESET_SECONDS)
-        elif record:
-            record.answered_at = time.monotonic()
         self._task = None
         if planned.ending != "keep":
             self.end(reset=planned.ending == "rst")

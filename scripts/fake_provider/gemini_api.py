@@ -115,9 +115,14 @@ def _forced_tool(body: dict[str, Any]) -> ToolCall | None:
     for tool in objects_of(body.get("tools")):
         for function in objects_of(tool.get("functionDeclarations")):
             if not allowed or function["name"] in allowed:
-                schema = function.get("parametersJsonSchema") or function.get("parameters")
-                return ToolCall(function["name"], sample_of(schema or {}))
+                return ToolCall(function["name"], sample_of(_schema(function)))
     return None
+
+
+def _schema(function: dict[str, Any]) -> object:
+    # Google reads both spellings of a name; its own SDK sends the second.
+    names = ("parametersJsonSchema", "parameters_json_schema", "parameters")
+    return next((function[name] for name in names if name in function), {})
 
 
 def _response(call: Call, model: str, part: dict[str, Any], finish: str | None) -> dict[str, Any]:

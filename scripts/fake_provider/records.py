@@ -23,7 +23,7 @@ class RecordedRequest:
         connection: number of the connection that it came on.
         pipelined: it arrived before the previous request of its connection was answered; a
             gateway never does that on purpose, so it is the mark of a smuggled request.
-        answered_at: when the last byte of the answer was handed to the socket; None: not (yet).
+        answered_at: when the last bytes of the answer went to the socket; None: not (yet).
         peer_closed_at: when the client closed the connection that this was the last request of.
     """
 
@@ -99,7 +99,7 @@ class Records:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(
-        self, request: Request, connection: int, now: float, *, pipelined: bool
+        self, request: Request, connection: int, now: float, *, pipelined: bool = False
     ) -> RecordedRequest:
         """Remember a request, and forget the oldest when there are too many."""
         record = RecordedRequest(
