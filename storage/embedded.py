@@ -170,7 +170,8 @@ class EmbeddedPostgres:
     def _make_cluster(self) -> None:
         """Run initdb in another folder, then rename it: a half-made cluster is never seen."""
         for left_over in self._folder.glob("new-*"):
-            shutil.rmtree(left_over)
+            # an initdb that was killed may just be writing its last file: then the next time
+            shutil.rmtree(left_over, ignore_errors=True)
         new = self._folder / f"new-{secrets.token_hex(4)}"
         embedded_process.owned_folder(new, self._identity)
         password_file = new / "password"
