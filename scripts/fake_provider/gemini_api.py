@@ -122,7 +122,7 @@ def _forced_tool(body: dict[str, Any]) -> ToolCall | None:
 def _schema(function: dict[str, Any]) -> object:
     # Google reads both spellings of a name; its own SDK sends the second.
     names = ("parametersJsonSchema", "parameters_json_schema", "parameters")
-    return next((function[name] for name in names if name in function), {})
+    return next((function[name] for name in names if name in function), None)
 
 
 def _response(call: Call, model: str, part: dict[str, Any], finish: str | None) -> dict[str, Any]:
