@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-_LOOKUP = text("SELECT account_id, plan, providers, sealed FROM metrion.lookup_token(:digests)")
+_LOOKUP = text("""
+    SELECT account_id, plan, providers, sealed, month_requests
+    FROM metrion.lookup_token(:digests)
+""")
+_LOOKUP_ACCOUNT = text("SELECT account_id, plan FROM metrion.account_by_token(:digests)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +21,17 @@ class Caller:
     account_id: uuid.UUID
     plan: str
     sealed_keys: Mapping[str, bytes] = field(repr=False)
-    """Provider → sealed key; see `storage.keys.binding`."""
+    """Provider → sealed key; see `storage.keys.key_binding`."""
+    month_requests: int
+    """Recorded requests of this month (UTC) that were not refused; 0 in a plan without a limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountCaller:
+    """The account behind a token, as the API knows it."""
+
+    account_id: uuid.UUID
+    plan: str
 
 
 async def find_caller(connection: AsyncConnection, digests: Sequence[bytes]) -> Caller | None:
@@ -30,4 +44,12 @@ async def find_caller(connection: AsyncConnection, digests: Sequence[bytes]) -> 
     if row is None:
         return None
     keys = dict(zip(row.providers, map(bytes, row.sealed), strict=True))
-    return Caller(row.account_id, row.plan, keys)
+    return Caller(row.account_id, row.plan, keys, row.month_requests)
+
+
+async def account_by_token(
+    connection: AsyncConnection, digests: Sequence[bytes]
+) -> AccountCaller | None:
+    """Return the account whose live token has one of the digests, or None; as `metrion_api`."""
+    row = (await connection.execute(_LOOKUP_ACCOUNT, {"digests": list(digests)})).one_or_none()
+    return None if row is None else AccountCaller(row.account_id, row.plan)

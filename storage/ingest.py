@@ -12,19 +12,15 @@ from psycopg import errors
 from pydantic import SecretStr
 
 from storage.database import conninfo
-from storage.errors import DatabaseUnavailable, RightsMissing, RowsRejected
+from storage.errors import DatabaseUnavailable, RowsRejected
 
 _INGEST = "SELECT inserted, gone FROM metrion.ingest(%s::jsonb)"
+# Classes 22 and 23, and 54: a value too large for an index will be so the next time, too.
 _BAD_ROWS: Final = (
     psycopg.DataError,
     psycopg.IntegrityError,
     errors.ProgramLimitExceeded,
     errors.StatementTooComplex,
-)
-_NOT_SET_UP: Final = (
-    errors.InsufficientPrivilege,
-    errors.UndefinedFunction,
-    errors.InvalidSchemaName,
 )
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -47,9 +43,8 @@ class LogWriter:
         is simply written again, as long as `id` and `created_at` stay the same.
 
         Raises:
-            DatabaseUnavailable: nothing is wrong with the rows: try again later.
-            RightsMissing: this role may not write rows, or the schema is not there; trying again
-                helps only after somebody has mended it.
+            DatabaseUnavailable: nothing is wrong with the rows: try again later. Also for what
+                somebody must mend first, like a missing right: no row is given up for that.
             RowsRejected: at least one row can never be written; none of the batch was.
         """
         try:
@@ -89,11 +84,9 @@ def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _translated(error: psycopg.Error) -> DatabaseUnavailable | RightsMissing | RowsRejected:
+def _translated(error: psycopg.Error) -> DatabaseUnavailable | RowsRejected:
     """Say whose fault it is. PostgreSQL's detail may quote a row: only its message is passed on."""
     reason = error.diag.message_primary or str(error).partition("\n")[0]
     if isinstance(error, _BAD_ROWS):
         return RowsRejected(f"the database refuses the rows: {reason}")
-    if isinstance(error, _NOT_SET_UP):
-        return RightsMissing(f"the log cannot be written: {reason}")
     return DatabaseUnavailable(f"the log cannot be written now: {reason}")

@@ -31,7 +31,7 @@ class ProviderKey:
     created_at: datetime
 
 
-def binding(account_id: uuid.UUID, provider: str) -> Binding:
+def key_binding(account_id: uuid.UUID, provider: str) -> Binding:
     """Return the one place where a provider's sealed key opens."""
     return Binding("provider_keys", "sealed", account_id, provider)
 
@@ -53,7 +53,7 @@ async def set_key(
     _check(provider, key)
     # of a key too short to hide anything nothing is shown
     new = {
-        "sealed": keys.seal(key.encode(), binding(account_id, provider)),
+        "sealed": keys.seal(key.encode(), key_binding(account_id, provider)),
         "last_four": key[-SHOWN_CHARACTERS:] if len(key) > 4 * SHOWN_CHARACTERS else "",
         "created_at": func.now(),
     }

@@ -34,8 +34,9 @@ class RequestLog:
     """As the provider said, else as asked for; None: neither is known."""
     requester: str | None
     mode: str
-    """`stored` or `pass_through`."""
-    status: int
+    """`stored` or `pass-through`."""
+    status: int | None
+    """What the client got; None: it left before that."""
     outcome: str
     """`ok`, `provider_error`, `refused`, `timeout`, `client_closed`, `upstream_closed`."""
     streamed: bool

@@ -71,7 +71,7 @@ request_logs = Table(
     Column("model", Text),
     Column("requester", Text),
     Column("mode", Text, nullable=False),
-    Column("status", SmallInteger, nullable=False),
+    Column("status", SmallInteger),
     Column("outcome", Text, nullable=False),
     Column("streamed", Boolean, nullable=False),
     Column("cached", Boolean, nullable=False),

@@ -98,7 +98,7 @@ def postgres(
         tmp_path_factory.mktemp("postgres"),
         options={"fsync": "off", "full_page_writes": "off", "max_connections": "200"},
     )
-    url = SecretStr(given) if given else server.start()
+    url = SecretStr(given) if given else server.start(stop_with_thread=True)
     try:
         cluster = Cluster(url, tmp_path_factory.mktemp("roles"))
         yield cluster

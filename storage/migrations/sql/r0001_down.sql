@@ -1,7 +1,7 @@
 -- Back to an empty schema, as metrion_owner: everything that is kept goes.
 SET ROLE metrion_definer;
 DROP FUNCTION metrion.ingest(jsonb), metrion.lookup_token(bytea[]),
-  metrion.account_id_by_email(text), metrion.list_accounts(), metrion.delete_expired_logs(integer);
+  metrion.account_by_token(bytea[]), metrion.account_id_by_email(text), metrion.list_accounts(), metrion.delete_expired_logs(integer);
 SET ROLE metrion_owner;
 DROP TABLE metrion.latency_days, metrion.usage_hours, metrion.usage_days, metrion.request_logs,
   metrion.provider_keys, metrion.tokens, metrion.accounts CASCADE;

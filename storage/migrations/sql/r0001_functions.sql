@@ -23,15 +23,21 @@ SET ROLE metrion_definer;
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
 -- ------------------------------------------------------------------------ who is calling
--- The account behind a token, by the digests it may be stored under, and its sealed keys.
+-- The account behind a token, by the digests it may be stored under, and its sealed keys; for a plan
+-- with a monthly limit also what it has used of it: requests of this month (UTC) that were not refused.
 -- plpgsql, because it keeps its plan for the session; a SQL function is planned at every call.
 CREATE FUNCTION metrion.lookup_token(
-  digests bytea[], OUT account_id uuid, OUT plan text, OUT providers text[], OUT sealed bytea[])
+  digests bytea[], OUT account_id uuid, OUT plan text, OUT providers text[], OUT sealed bytea[],
+  OUT month_requests bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 BEGIN
   RETURN QUERY
-    SELECT a.id, a.plan, keys.providers, keys.sealed
+    SELECT a.id, a.plan, keys.providers, keys.sealed,
+      CASE a.plan WHEN 'free' THEN (
+        SELECT coalesce(sum(u.requests - u.refused), 0)::bigint FROM metrion.usage_days AS u
+        WHERE u.account_id = a.id AND u.day >= date_trunc('month', now())::date
+      ) ELSE 0 END
     FROM metrion.tokens AS t
       JOIN metrion.accounts AS a ON a.id = t.account_id
       CROSS JOIN LATERAL (
@@ -42,6 +48,18 @@ BEGIN
     WHERE t.digest = ANY (digests);
 END $$;
 GRANT EXECUTE ON FUNCTION metrion.lookup_token(bytea[]) TO metrion_proxy;
+
+-- The same for the API, which has no business with the keys.
+CREATE FUNCTION metrion.account_by_token(digests bytea[], OUT account_id uuid, OUT plan text)
+RETURNS SETOF record LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN QUERY
+    SELECT a.id, a.plan
+    FROM metrion.tokens AS t JOIN metrion.accounts AS a ON a.id = t.account_id
+    WHERE t.digest = ANY (digests);
+END $$;
+GRANT EXECUTE ON FUNCTION metrion.account_by_token(bytea[]) TO metrion_api;
 
 -- The account of an address; for sign-in and the command, which do not know the account yet.
 CREATE FUNCTION metrion.account_id_by_email(address text) RETURNS uuid

@@ -59,7 +59,7 @@ CREATE TABLE metrion.request_logs (
   model text,
   requester text,
   mode text NOT NULL,
-  status smallint NOT NULL,
+  status smallint,
   outcome text NOT NULL,
   streamed boolean NOT NULL,
   cached boolean NOT NULL,
@@ -82,6 +82,7 @@ CREATE TABLE metrion.request_logs_7 PARTITION OF metrion.request_logs
   FOR VALUES IN (7) PARTITION BY RANGE (created_at);
 CREATE TABLE metrion.request_logs_90 PARTITION OF metrion.request_logs
   FOR VALUES IN (90) PARTITION BY RANGE (created_at);
+COMMENT ON COLUMN metrion.request_logs.status IS 'NULL: the client left before there was one';
 COMMENT ON COLUMN metrion.request_logs.left_out IS
   'refusals of this account just before this one that got no row of their own';
 
