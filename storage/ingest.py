@@ -15,6 +15,7 @@ from storage.database import conninfo
 from storage.errors import DatabaseUnavailable, RowsRejected
 
 _INGEST = "SELECT inserted, gone FROM metrion.ingest(%s::jsonb)"
+_LIMIT = "SELECT set_config('statement_timeout', %s, true)"
 # Classes 22 and 23, and 54: a value too large for an index will be so the next time, too.
 _BAD_ROWS: Final = (
     psycopg.DataError,
@@ -28,8 +29,10 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 class LogWriter:
     """Writes log rows as `metrion_proxy`; connects when it must, and again after a failure."""
 
-    def __init__(self, url: SecretStr) -> None:
+    def __init__(self, url: SecretStr, *, statement_seconds: float = 60.0) -> None:
+        """Prepare to write; nothing is connected yet. `statement_seconds` bounds one batch."""
         self._url = url
+        self._timeout = f"{statement_seconds * 1000:.0f}"
         self._connection: psycopg.Connection[Any] | None = None
         self.gone = 0
         """Rows dropped so far because their account no longer exists."""
@@ -52,7 +55,10 @@ class LogWriter:
         except (TypeError, ValueError) as error:
             raise RowsRejected(f"a row is not JSON: {error}") from None
         try:
-            row = self._connected().execute(_INGEST, [batch]).fetchone()
+            connection = self._connected()
+            with connection.pipeline(), connection.transaction():
+                connection.execute(_LIMIT, [self._timeout])
+                row = connection.execute(_INGEST, [batch]).fetchone()
         except psycopg.Error as error:
             self.close()
             raise _translated(error) from error
@@ -68,6 +74,7 @@ class LogWriter:
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
+            # nothing that lasts for a session: also behind a pooler in transaction mode
             self._connection = psycopg.connect(
                 conninfo(self._url), autocommit=True, prepare_threshold=None
             )

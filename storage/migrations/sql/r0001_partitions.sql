@@ -25,8 +25,9 @@ DECLARE
   past_last date := first + CASE retention WHEN 7 THEN 1 ELSE 7 END;
   name text := format('request_logs_%s_%s', retention, to_char(first, 'YYYYMMDD'));
 BEGIN
-  IF at < '1970-01-01' OR at >= '2200-01-01' THEN
-    RAISE EXCEPTION 'no clock says %', at USING ERRCODE = 'datetime_field_overflow';
+  -- a clock that was never set says 1970; NULL and infinity are no moments either
+  IF (at >= '1969-12-01' AND at < '2200-01-01') IS NOT TRUE THEN
+    RAISE EXCEPTION 'a clock cannot say %', at USING ERRCODE = 'datetime_field_overflow';
   END IF;
   IF to_regclass(format('metrion.%I', name)) IS NOT NULL THEN
     RETURN false;

@@ -1,0 +1,237 @@
+import asyncio
+import contextlib
+import random
+import socket
+import uuid
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from storage import roles
+from storage.database import Database, administrator_url, conninfo, service_url
+from storage.errors import DatabaseUnavailable, EmbeddedDatabaseError, RightsMissing
+from storage.settings import Settings
+
+ACCOUNTS = text("SELECT id FROM metrion.accounts")
+TERMINATE = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+    " WHERE usename = 'metrion_api' AND datname = current_database()"
+)
+SETTING = text("SELECT current_setting('metrion.account_id', true)")
+
+
+async def visible(connection):
+    return set((await connection.execute(ACCOUNTS)).scalars())
+
+
+async def test_a_transaction_sees_its_account_and_no_other(api, new_account):
+    first, second = await new_account(), await new_account()
+    async with api.account(first.id) as connection:
+        assert await visible(connection) == {first.id}
+    async with api.account(second.id) as connection:
+        assert await visible(connection) == {second.id}
+    async with api.system() as connection:
+        assert await visible(connection) == set()
+
+
+async def test_what_is_done_is_committed_and_undone_on_error(api, new_account):
+    account = await new_account()
+    change = text("UPDATE metrion.accounts SET currency = 'EUR'")
+    currency = text("SELECT currency FROM metrion.accounts")
+    with contextlib.suppress(ZeroDivisionError):
+        async with api.account(account.id) as connection:
+            await connection.execute(change)
+            raise ZeroDivisionError
+    async with api.account(account.id) as connection:
+        assert (await connection.execute(currency)).scalar_one() == "USD"
+        await connection.execute(change)
+    async with api.account(account.id) as connection:
+        assert (await connection.execute(currency)).scalar_one() == "EUR"
+
+
+async def test_committing_early_ends_the_account_too(api, new_account):
+    account = await new_account()
+    async with api.account(account.id) as connection:
+        await connection.commit()
+        assert await visible(connection) == set()
+
+
+async def test_many_tasks_on_few_connections_never_see_another_account(database, new_account):
+    owners = [(await new_account()).id for _ in range(20)]
+    shared = Database(database.url(roles.API), pool_size=2, pool_seconds=60)
+    strangers: list[set[uuid.UUID]] = []
+
+    async def use(seed):
+        choose = random.Random(seed)
+        for _ in range(25):
+            owner = choose.choice([*owners, None])
+            opened = shared.system() if owner is None else shared.account(owner)
+            # some fail in the middle, as real ones do
+            with contextlib.suppress(DBAPIError):
+                async with opened as connection:
+                    if (seen := await visible(connection)) != ({owner} if owner else set()):
+                        strangers.append(seen)
+                    if choose.random() < 0.1:
+                        await connection.execute(text("SELECT 1 / 0"))
+
+    async with asyncio.TaskGroup() as tasks:
+        for seed in range(200):
+            tasks.create_task(use(seed))
+    await shared.close()
+    assert strangers == []
+
+
+async def test_a_cancelled_task_gives_its_connection_back_clean(database, new_account):
+    account = await new_account()
+    single = Database(database.url(roles.API), pool_size=1)
+
+    async def wait():
+        async with single.account(account.id) as connection:
+            await connection.execute(text("SELECT pg_sleep(60)"))
+
+    task = asyncio.ensure_future(wait())
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with single.system() as connection:
+        assert await visible(connection) == set()
+        assert (await connection.execute(SETTING)).scalar_one() == ""
+    await single.close()
+
+
+async def test_a_session_wide_setting_does_not_outlive_its_transaction(database, new_account):
+    account = await new_account()
+    single = Database(database.url(roles.API), pool_size=1)
+    async with single.system() as connection:
+        await connection.execute(
+            text("SELECT set_config('metrion.account_id', :id, false)"), {"id": str(account.id)}
+        )
+    async with single.system() as connection:
+        assert await visible(connection) == set()
+    await single.close()
+
+
+async def test_a_pool_survives_the_loss_of_its_connections(database, administrator, new_account):
+    account = await new_account()
+    pool = Database(database.url(roles.API), pool_size=3)
+
+    async def use():
+        async with pool.account(account.id) as connection:
+            await connection.execute(text("SELECT pg_sleep(0.05)"))
+            return await visible(connection)
+
+    await asyncio.gather(*(use() for _ in range(3)))
+    administrator.execute(TERMINATE)
+    assert await asyncio.gather(*(use() for _ in range(3))) == [{account.id}] * 3
+    await pool.close()
+
+
+async def test_a_connection_lost_in_the_middle_is_unavailability(api, administrator, new_account):
+    account = await new_account()
+
+    async def lose():
+        async with api.account(account.id) as connection:
+            administrator.execute(TERMINATE)
+            await connection.execute(text("SELECT 1"))
+
+    with pytest.raises(DatabaseUnavailable):
+        await lose()
+
+
+async def test_waits_are_bounded(database):
+    hasty = Database(database.url(roles.API), pool_size=1, pool_seconds=0.1, statement_seconds=0.1)
+    with pytest.raises(DatabaseUnavailable, match="statement timeout"):
+        async with hasty.system() as connection:
+            await connection.execute(text("SELECT pg_sleep(60)"))
+    async with hasty.system():
+        with pytest.raises(DatabaseUnavailable, match="in use"):
+            async with hasty.system():
+                pass
+    await hasty.close()
+
+
+async def test_no_server_is_unavailability_that_names_no_password():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        database = Database(SecretStr(f"postgresql://metrion_api:hush@127.0.0.1:{port}/metrion"))
+        with pytest.raises(DatabaseUnavailable) as caught:
+            async with database.system():
+                pass
+    assert "hush" not in str(caught.value)
+    await database.close()
+
+
+async def test_errors_of_statements_do_not_show_their_values(api):
+    with pytest.raises(DBAPIError) as caught:
+        async with api.system() as connection:
+            await connection.execute(text("SELECT 1 / :zero, :value"), {"zero": 0, "value": "hush"})
+    assert "hush" not in str(caught.value)
+
+
+async def test_an_administrator_acts_as_another_role(database):
+    acting = Database(database.administrator_url, act_as=roles.API)
+    async with acting.system() as connection:
+        assert (await connection.execute(text("SELECT current_user"))).scalar_one() == roles.API
+    await acting.close()
+
+
+def test_a_service_url_has_the_roles_own_name_and_password(database):
+    service = psycopg.conninfo.conninfo_to_dict(database.url(roles.JOBS).get_secret_value())
+    owner = psycopg.conninfo.conninfo_to_dict(database.administrator_url.get_secret_value())
+    password = (database.settings.data_dir / "roles/metrion_jobs.password").read_text().strip()
+    assert (service["user"], service["password"]) == (roles.JOBS, password)
+    for same in ("host", "port", "dbname"):
+        assert service.get(same) == owner.get(same)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("postgresql://root:a@h:1/d", "postgresql://metrion_api:p%2Fw@h:1/d"),
+        ("postgresql://root:a@h1:1,h2:2/d", "postgresql://metrion_api:p%2Fw@h1:1,h2:2/d"),
+        ("postgresql:///d?host=%2Frun&user=root&password=a", "postgresql://metrion_api:p%2Fw@/d?host=%2Frun"),
+        ("postgresql://root@[::1]/d?sslmode=require", "postgresql://metrion_api:p%2Fw@[::1]/d?sslmode=require"),
+        ("postgresql://metrion_api:own@h/d", "postgresql://metrion_api:own@h/d"),
+        ("postgresql://h/d?user=metrion_api", "postgresql://h/d?user=metrion_api"),
+    ],
+)  # fmt: skip
+def test_forms_of_service_urls(tmp_path, given, expected):
+    (tmp_path / "roles").mkdir()
+    path = tmp_path / "roles" / "metrion_api.password"
+    path.write_text("p/w\n")
+    path.chmod(0o600)
+    settings = Settings(data_dir=tmp_path, database_url=SecretStr(given))
+    assert service_url(settings, roles.API).get_secret_value() == expected
+
+
+def test_a_missing_password_says_what_to_do(tmp_path):
+    settings = Settings(data_dir=tmp_path, database_url=SecretStr("postgresql://root@h/d"))
+    with pytest.raises(RightsMissing, match="metrion migrate"):
+        service_url(settings, roles.API)
+
+
+def test_a_password_that_others_can_read_is_refused(tmp_path):
+    (tmp_path / "roles").mkdir()
+    (tmp_path / "roles" / "metrion_api.password").write_text("p\n")
+    (tmp_path / "roles" / "metrion_api.password").chmod(0o644)
+    settings = Settings(data_dir=tmp_path, database_url=SecretStr("postgresql://root@h/d"))
+    with pytest.raises(RightsMissing, match="chmod 600"):
+        service_url(settings, roles.API)
+
+
+def test_without_a_url_the_embedded_server_is_meant(tmp_path):
+    with pytest.raises(EmbeddedDatabaseError, match="not running"):
+        administrator_url(Settings(data_dir=tmp_path))
+
+
+def test_a_url_may_set_its_own_waits():
+    parsed = psycopg.conninfo.conninfo_to_dict(
+        conninfo(SecretStr("postgresql://h/d?connect_timeout=60"))
+    )
+    assert parsed["connect_timeout"] == "60"
+    assert parsed["tcp_user_timeout"] == "10000"
