@@ -142,17 +142,21 @@ class Recorder:
         for thread in self._threads:
             thread.join(max(self._deadline - time.monotonic(), 0) + _GRACE_SECONDS)
         if any(thread.is_alive() for thread in self._threads):
-            # It hangs in a call; the process is about to end, and the journal is on disk.
+            # It hangs in a call of the database; it lets go of everything when that returns.
             _log.warning("The database does not answer: rows stay in the journal")
-            return
+        elif not self._threads:
+            self._journal.close()
+
+    def _run(self) -> None:
+        """Carry rows to the database until closed; then let go of it and of the journal."""
+        self._prices.warm()
+        self._carry_until_closed()
         self._writer.close()
         if self._journal.queued:
             _log.warning("%d rows stay in the journal for the next start", self._journal.queued)
         self._journal.close()
 
-    def _run(self) -> None:
-        """Carry rows to the database until closed."""
-        self._prices.warm()
+    def _carry_until_closed(self) -> None:
         adopted_at = float("-inf")
         while time.monotonic() < self._deadline:
             try:

@@ -222,15 +222,17 @@ class Journal:
         with self._lock:
             segments, self._segments = self._segments, []
             self._current = None
+            self._bytes = 0
         for segment in segments:
             if segment.acknowledged >= segment.size:
                 self._remove(segment)
                 continue
-            try:
-                _sync_data(segment.descriptor)
-            except OSError as error:
-                _log.error("The journal could not be synced: %s", error.strerror)
-            os.close(segment.descriptor)
+            with self._files:
+                try:
+                    _sync_data(segment.descriptor)
+                except OSError as error:
+                    _log.error("The journal could not be synced: %s", error.strerror)
+                os.close(segment.descriptor)
 
     def _drop(self, reason: str) -> bool:
         self.dropped += 1
