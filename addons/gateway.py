@@ -31,7 +31,6 @@ from addons.headers import check_head, client_headers, upstream_headers
 from addons.keyring import Keyring
 from addons.meter import Meter
 from addons.providers.base import MethodNotAllowedError, RouteTable, UnknownRouteError
-from addons.recorder import Recorder
 from addons.usage_chunk import UsageChunkFilter
 from addons.validation import ask_for_usage, check_body
 from storage import keys as provider_keys
@@ -68,7 +67,7 @@ class Gateway:
         keyring: Keyring,
         admission: Admission,
         keys: MasterKeys,
-        recorder: Recorder,
+        recorder: rows.RowWriter,
     ) -> None:
         self.header_timeout = settings.timeout_seconds
         self.idle_timeout = settings.idle_timeout_seconds
@@ -255,7 +254,7 @@ class Gateway:
             key, exchange.own_key = exchange.own_key.encode(), None
         else:
             provider = route.provider.name
-            binding = provider_keys.binding(caller.account_id, provider)
+            binding = provider_keys.key_binding(caller.account_id, provider)
             key = self._keys.open(caller.sealed_keys[provider], binding)
         exchange.guard = KeyGuard(key)
         place = route.key_place

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from addons.credentials import scrub
@@ -12,6 +12,14 @@ from addons.exchange import Exchange, Marks, Outcome
 REFUSED_ROWS_PER_MINUTE = 10
 _MINUTE_SECONDS = 60.0
 _MAX_ACCOUNTS = 10_000
+
+
+class RowWriter(Protocol):
+    """Where rows go (see `addons.recorder`)."""
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Take a row; never waits and never raises."""
+        ...
 
 
 def request_log(exchange: Exchange, *, left_out: int) -> dict[str, Any]:

@@ -191,9 +191,6 @@ class GatewayStream(WaitingLayer):
             origin.scheme == "https",
             None,
         )
-        if self.client_left_meanwhile():
-            yield from self._client_left()
-            return
         if error:
             refused = Refused(
                 502,
@@ -296,14 +293,17 @@ class GatewayStream(WaitingLayer):
     def _answer_end(self) -> Commands:
         if self.phase is not Phase.ANSWER:
             return
+        if self.client_gone:
+            yield from self._end_early(Outcome.CLIENT_CLOSED)
+            yield from self._drop()
+            return
         rest = self.policy.response(self.exchange)
         if self._view:
             self._view.response_data(rest)
             yield from self._view.ended()
-        if not self.client_gone:
-            if rest:
-                yield SendHttp(ResponseData(self.stream_id, rest), self.context.client)
-            yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+        if rest:
+            yield SendHttp(ResponseData(self.stream_id, rest), self.context.client)
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
         yield from self._drop()
 
     def _send_answer(self, answer: Answer) -> Commands:
@@ -373,9 +373,6 @@ class GatewayStream(WaitingLayer):
     def _expired(self) -> Commands:
         """The deadline of the present phase has passed."""
         self.deadline = NEVER
-        if self.client_left_meanwhile():
-            yield from self._client_left()
-            return
         if self.client_gone:
             yield from self._stop_draining()
             return

@@ -2,7 +2,8 @@
 
 mitmproxy's layers are generators: one that waits (for a hook, for a connection) is paused, and
 events queue up behind it. What is added here: steps that need not wait are not scheduled at all, a
-deadline also ends a wait for a connection, and a client that left meanwhile is seen in the queue.
+deadline or the client's farewell also ends a wait for a connection, and after any other wait a
+client that left meanwhile is seen in the queue.
 """
 
 # mitmproxy is typed in part: what its hints leave open is unknown to pyright, not to us.
@@ -98,16 +99,19 @@ class WaitingLayer(layer.Layer):
         return False
 
     def handle_event(self, event: events.Event) -> Commands:
-        """Handle an event; a deadline also interrupts waiting for a connection."""
+        """Handle an event; a deadline or a farewell also interrupts waiting for a connection."""
         paused = self._paused
-        if not isinstance(event, DeadlineExpired) or paused is None:
+        urgent = isinstance(event, DeadlineExpired | RequestProtocolError)
+        if paused is None or not urgent:
             yield from super().handle_event(event)
         elif isinstance(paused.command, GetHttpConnection):
             paused.generator.close()
             self._paused = None
             yield from self._timekeeper.abandon(paused.command)
             yield from super().handle_event(event)
-        else:
+        elif isinstance(event, DeadlineExpired):
             # A step of ours has time-outs of its own, and its task must not be left alone; a flow
             # may be held by a person. Look again in a moment.
             self.set_deadline(GRACE_SECONDS)
+        else:
+            yield from super().handle_event(event)

@@ -1,0 +1,304 @@
+"""A real proxy (mitmproxy with our addon) in a thread of its own, on a real socket.
+
+Accounts and rows are in memory here; `tests/e2e` has the same with everything real.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from limits.aio.storage import MemoryStorage
+from mitmproxy import options
+from mitmproxy.tools.dump import DumpMaster
+
+from addons.addon import MetrionAddon
+from addons.admission import Admission
+from addons.gateway import Gateway
+from addons.keyring import Keyring
+from addons.providers import load_providers
+from addons.providers.base import RouteTable
+from scripts.fake_provider import FakeProvider
+from storage.callers import Caller
+from storage.keys import key_binding
+from storage.sealing import MasterKeys
+from storage.settings import Settings
+
+TOKEN = "sk-metrion-" + "0123456789abcdef" * 2
+OTHER_TOKEN = "sk-metrion-" + "fedcba9876543210" * 2  # of an account without any stored key
+KEYS = {p.name: f"sk-REAL-{p.name}-CANARYCANARY0123456789" for p in load_providers()}
+CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+CHAT_PATH = "/api/proxy/openai/v1/chat/completions"
+
+
+class Rows:
+    """Stands where the recorder stands, and keeps rows for the test to look at."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def record(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+    def wait(self, count: int, seconds: float = 5.0) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + seconds
+        while len(self.rows) < count and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert len(self.rows) >= count, self.rows
+        return self.rows
+
+
+class MemoryService:
+    """`addons.service.Service` without a database."""
+
+    def __init__(self, settings: Settings) -> None:
+        keys = MasterKeys({1: os.urandom(32)}, 1)
+        account, other = uuid.uuid4(), uuid.uuid4()
+        self.account_id = account
+        sealed = {n: keys.seal(k.encode(), key_binding(account, n)) for n, k in KEYS.items()}
+        callers = {TOKEN: Caller(account, "pro", sealed, 0), OTHER_TOKEN: Caller(other, "pro", {}, 0)}
+
+        async def find_caller(token: str) -> Caller | None:
+            return callers.get(token)
+
+        self.recorder = Rows()
+        self.gateway = Gateway(
+            settings,
+            routes=RouteTable(load_providers(), settings.origins),
+            keyring=Keyring(find_caller, lambda: True, time.monotonic),
+            admission=Admission(
+                MemoryStorage(),
+                rate_per_minute=settings.rate_per_minute,
+                monthly_requests_free=settings.monthly_requests_free,
+                now=time.time,
+            ),
+            keys=keys,
+            recorder=self.recorder,
+        )
+
+    async def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+class Proxy:
+    """A running proxy.
+
+    Attributes:
+        port: where it listens.
+        rows: what it recorded.
+    """
+
+    def __init__(self, settings: Settings, addons: list[object], **flags: Any) -> None:
+        self._addons = addons
+        self._settings = settings
+        self._flags = flags
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="proxy")
+        self._thread.start()
+        assert self._ready.wait(20)
+
+    def _run(self) -> None:
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        self.service = MemoryService(self._settings)
+        self.rows = self.service.recorder
+        self.gateway = self.service.gateway
+        self.addon = MetrionAddon(lambda: self.service, is_observed=bool(self._addons))
+        self.master = DumpMaster(options.Options(), with_termlog=False, with_dumper=False)
+        manager = self.master.addons
+        manager.register(self.addon)
+        manager.chain.insert(0, self.addon)
+        manager.add(*self._addons)
+        self.master.options.update(
+            mode=["reverse:http://metrion.invalid"],
+            server=False,
+            listen_host="127.0.0.1",
+            listen_port=0,
+            **self._flags,
+        )
+        self._loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.master.run())
+            server = manager.get("proxyserver")
+            while not server.listen_addrs():
+                await asyncio.sleep(0.01)
+            self.port = server.listen_addrs()[0][1]
+            self._ready.set()
+
+    async def _close(self) -> None:
+        # mitmproxy leaves its listener and its clients to the end of the process
+        server = self.master.addons.get("proxyserver")
+        await server.servers.update([])
+        for handler in list(server.connections.values()):
+            await handler.on_timeout()
+        while server.connections:
+            await asyncio.sleep(0.01)
+        self.master.shutdown()
+
+    @property
+    def connections(self) -> int:
+        """Client connections that mitmproxy still holds."""
+        return len(self.master.addons.get("proxyserver").connections)
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(20)
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+class RawClient:
+    """A client that says exactly what it is told to."""
+
+    def __init__(self, port: int, timeout: float = 10.0) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+        self.file = self.socket.makefile("rb")
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def request(
+        self,
+        path: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        method: str = "POST",
+    ) -> None:
+        lines = [f"{method} {path} HTTP/1.1", "Host: metrion"]
+        fields = {"Authorization": f"Bearer {TOKEN}", **(headers or {})}
+        if body or method == "POST":
+            fields["Content-Length"] = str(len(body))
+        lines += [f"{name}: {value}" for name, value in fields.items()]
+        self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    def head(self) -> tuple[int, dict[str, str]]:
+        line = self.file.readline()
+        if not line:
+            raise EOFError
+        headers: dict[str, str] = {}
+        while (field := self.file.readline()) not in (b"\r\n", b""):
+            name, _, value = field.decode("latin-1").partition(":")
+            headers[name.lower()] = value.strip()
+        return int(line.split()[1]), headers
+
+    def response(self) -> tuple[int, dict[str, str], bytes]:
+        status, headers = self.head()
+        if headers.get("transfer-encoding") == "chunked":
+            return status, headers, b"".join(self.chunks())
+        return status, headers, self.file.read(int(headers.get("content-length", 0)))
+
+    def chunks(self) -> Iterator[bytes]:
+        """The chunks of a chunked body; raises EOFError if it is cut off."""
+        while True:
+            line = self.file.readline()
+            if not line.endswith(b"\n"):
+                raise EOFError
+            size = int(line, 16)
+            data = self.file.read(size)
+            if len(data) < size or not self.file.readline():
+                raise EOFError
+            if not size:
+                return
+            yield data
+
+    def is_closed(self) -> bool:
+        """The proxy has closed the connection (waits for it)."""
+        try:
+            return self.file.read(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Close without a farewell (RST)."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.close()
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[FakeProvider]:
+    """One stand-in for all providers."""
+    with FakeProvider() as fake:
+        yield fake
+
+
+@pytest.fixture
+def origins(provider: FakeProvider) -> dict[str, str]:
+    """Provider name → origin."""
+    return dict.fromkeys(KEYS, provider.origin)
+
+
+@pytest.fixture
+def start_proxy(origins: dict[str, str]) -> Iterator[Callable[..., Proxy]]:
+    """Start a proxy with some settings; it is stopped after the test."""
+    started: list[Proxy] = []
+
+    def start(addons: list[object] | None = None, **settings: Any) -> Proxy:
+        flags = settings.pop("flags", {})
+        defaults = {"origins": origins, "timeout_seconds": 0.6, "idle_timeout_seconds": 0.6}
+        proxy = Proxy(Settings(**{**defaults, **settings}), addons or [], **flags)
+        started.append(proxy)
+        return proxy
+
+    yield start
+    for proxy in started:
+        proxy.stop()
+
+
+@pytest.fixture
+def proxy(start_proxy: Callable[..., Proxy], provider: FakeProvider) -> Proxy:
+    """A proxy with short time-outs; the provider's record is empty."""
+    provider.clear()
+    return start_proxy()
+
+
+@pytest.fixture
+def client(proxy: Proxy) -> Iterator[RawClient]:
+    """A connection to `proxy`."""
+    raw = RawClient(proxy.port)
+    yield raw
+    raw.close()
+
+
+@pytest.fixture
+def connect_to() -> Iterator[Callable[[Proxy], RawClient]]:
+    """Connections to any proxy."""
+    opened: list[RawClient] = []
+
+    def open_one(proxy: Proxy) -> RawClient:
+        opened.append(RawClient(proxy.port))
+        return opened[-1]
+
+    yield open_one
+    for raw in opened:
+        raw.close()
+
+
+@pytest.fixture
+def connect(
+    proxy: Proxy, connect_to: Callable[[Proxy], RawClient]
+) -> Callable[[], RawClient]:
+    """More connections to `proxy`."""
+    return lambda: connect_to(proxy)
+
+
+@pytest.fixture
+def chat() -> Callable[..., bytes]:
+    """A chat body, with changes."""
+
+    def body(**changes: Any) -> bytes:
+        return json.dumps({**CHAT, **changes}).encode()
+
+    return body
