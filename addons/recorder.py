@@ -124,7 +124,7 @@ class Recorder:
                 and `usage` (`TokenUsage`, or None if nothing was reported).
         """
         try:
-            record = json.dumps(row, separators=(",", ":"), default=_plain).encode()
+            record = _encode(row).encode()
         except (TypeError, ValueError) as error:
             self.counts.unwritable += 1
             _log.error("A log row cannot be kept, this is a defect of Metrion: %s", error)
@@ -308,6 +308,9 @@ def _plain(value: object) -> object:
     if isinstance(value, UUID):
         return str(value)
     raise TypeError(f"{type(value).__name__} is not for a row")
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
 
 
 class _RecorderMetrics(Collector):

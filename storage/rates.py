@@ -60,9 +60,7 @@ class TokenUsage:
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes that say something, for a journal record."""
-        said: dict[str, Any] = {
-            name: value for name in _SCALARS if (value := getattr(self, name)) is not None
-        }
+        said = {name: value for name in _SCALARS if (value := getattr(self, name)) is not None}
         if self.extras:
             said["extras"] = dict(self.extras)
         return said

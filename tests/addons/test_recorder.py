@@ -20,11 +20,14 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from addons.recorder import BATCH_ROWS, Recorder
-from storage import roles
+from storage import migrate, roles
+from storage.database import service_url
+from storage.embedded import EmbeddedPostgres
 from storage.identifiers import uuid7
 from storage.ingest import LogWriter
 from storage.journal import Journal
 from storage.pricing import PriceBook, TokenUsage
+from storage.settings import Settings
 
 PATIENCE_SECONDS = 30.0
 ONE_CALL = TokenUsage(2006, 1920, None, 300, 256, "default")
@@ -358,6 +361,7 @@ from addons.recorder import Recorder
 from storage.identifiers import uuid7
 from storage.journal import Journal
 from storage.pricing import PriceBook, TokenUsage
+from storage.settings import Settings
 job = json.loads(sys.stdin.readline())
 recorder = Recorder(Journal(Path(job["folder"])), SecretStr(job["url"]), PriceBook())
 recorder.start()
@@ -488,3 +492,54 @@ def test_the_threads_end(database, journal_folder):
     recorder.start()
     recorder.close(10)
     assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture
+def own_server(tmp_path) -> Iterator[EmbeddedPostgres]:
+    """A server that a test may kill."""
+    server = EmbeddedPostgres(tmp_path / "own", options={"fsync": "off"})
+    server.start(stop_with_thread=True)
+    yield server
+    server.release()
+
+
+def test_kill_9_of_the_database_under_load(own_server, tmp_path, journal_folder):
+    url = own_server.url
+    roles_folder = tmp_path / "roles"
+    migrate.migrate(url, roles_folder)
+    settings = Settings(data_dir=tmp_path, database_url=url)
+    account_id = uuid7()
+    with psycopg.connect(url.get_secret_value()) as connection:
+        connection.execute(
+            "INSERT INTO metrion.accounts (id, email, plan) VALUES (%s, 'a@example.com', 'pro')",
+            [account_id],
+        )
+    recorder = Recorder(Journal(journal_folder), service_url(settings, roles.PROXY), PriceBook())
+    recorder.start()
+    sent: list[str] = []
+    done = threading.Event()
+
+    def load() -> None:
+        while not done.wait(0.001):
+            each = row(account_id)
+            recorder.record(each)
+            sent.append(each["id"])
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    for _ in range(2):
+        written = recorder.counts.written
+        eventually(lambda before=written: recorder.counts.written > before + 100)
+        assert own_server.pid is not None
+        os.kill(own_server.pid, signal.SIGKILL)
+        failures = recorder.counts.failures
+        eventually(lambda before=failures: recorder.counts.failures > before)
+        own_server.start(stop_with_thread=True)
+    eventually(lambda: recorder._outage is None)
+    done.set()
+    loader.join()
+    recorder.close(PATIENCE_SECONDS)
+    with psycopg.connect(url.get_secret_value(), row_factory=dict_row) as connection:
+        assert [str(each["id"]) for each in rows_of(connection)] == sorted(sent)
+        check_sums(connection)
+    assert recorder.counts.rejected == 0
