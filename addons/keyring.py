@@ -2,8 +2,8 @@
 
 Rules, so that a revoked token is refused by every process as soon as the change is committed:
 
-1. A cached answer counts for up to `TRUST_SECONDS` only while the listener is provably alive;
-   without it, for `BLIND_SECONDS`. Then the database is asked again.
+1. A cached answer counts for up to `TRUST_SECONDS`, and only while the listener is provably alive;
+   without it, the database is asked for every request.
 2. A change of an account drops what is cached of it. When the listener was or may have been away,
    nothing that is cached counts before the database was asked again.
 3. An answer that was read before an invalidation arrived serves the request that asked for it,
@@ -22,13 +22,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from storage.callers import Caller
-
 from addons.exchange import Refused
+from storage.callers import Caller
 from storage.errors import DatabaseUnavailable
 
 TRUST_SECONDS = 60.0
-BLIND_SECONDS = 1.0
 UNKNOWN_SECONDS = 2.0
 OFFLINE_SECONDS = 2 * 3600.0
 # After a look-up failed, how long the database counts as away without being asked: a black hole
@@ -83,16 +81,12 @@ class Keyring:
         digest = hmac.digest(self._cache_key, token.encode(), hashlib.sha256)
         entry = self._entries.get(digest)
         now = self._clock()
-        if entry is not None and now < self._fresh_until(entry):
+        if entry is not None and now < entry.confirmed_at + TRUST_SECONDS and self._is_listening():
             self._entries.move_to_end(digest)
             return entry.caller
         if now < self._unknown.get(digest, -math.inf):
             raise _invalid_token()
         return await self._look_up(token, digest, entry)
-
-    def _fresh_until(self, entry: _Entry) -> float:
-        trust = TRUST_SECONDS if self._is_listening() else BLIND_SECONDS
-        return entry.confirmed_at + trust
 
     async def _look_up(self, token: str, digest: bytes, entry: _Entry | None) -> Caller:
         if self._clock() < self._away_until:
@@ -103,10 +97,15 @@ class Keyring:
         except DatabaseUnavailable:
             self._away_until = self._clock() + AWAY_SECONDS
             return self._offline(digest, entry)
-        if generation == self._generation:
-            self._keep(digest, caller)
+        is_current = generation == self._generation
         if caller is None:
+            # Whatever was read: an answer that the database has spoken against is never used again.
+            self._entries.pop(digest, None)
+            if is_current:
+                self._remember_unknown(digest)
             raise _invalid_token()
+        if is_current:
+            self._keep(digest, caller)
         return caller
 
     def _offline(self, digest: bytes, entry: _Entry | None) -> Caller:
@@ -117,20 +116,19 @@ class Keyring:
             raise _unavailable()
         return entry.caller
 
-    def _keep(self, digest: bytes, caller: Caller | None) -> None:
+    def _keep(self, digest: bytes, caller: Caller) -> None:
         now = self._clock()
-        if caller is None:
-            self._entries.pop(digest, None)
-            # Unknown tokens have a small store of their own: guessing pushes no caller out.
-            self._unknown[digest] = now + UNKNOWN_SECONDS
-            if len(self._unknown) > MAX_UNKNOWN:
-                self._unknown.popitem(last=False)
-            return
         self._unknown.pop(digest, None)
         self._entries[digest] = _Entry(caller, now, now + OFFLINE_SECONDS)
         self._entries.move_to_end(digest)
         if len(self._entries) > MAX_CALLERS:
             self._entries.popitem(last=False)
+
+    def _remember_unknown(self, digest: bytes) -> None:
+        # Unknown tokens have a small store of their own: guessing pushes no caller out.
+        self._unknown[digest] = self._clock() + UNKNOWN_SECONDS
+        if len(self._unknown) > MAX_UNKNOWN:
+            self._unknown.popitem(last=False)
 
     def invalidate(self, account_id: UUID | None) -> None:
         """Forget what may have changed.
