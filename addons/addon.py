@@ -17,10 +17,13 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from mitmproxy import ctx, exceptions, http
+from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client
-from mitmproxy.proxy import layer
+from mitmproxy.master import Master
+from mitmproxy.proxy import layer, mode_specs
 
 from addons.layer import GatewayLayer, closed_layer, gateway_layer
 from addons.service import Service, build_service
@@ -85,12 +88,12 @@ class MetrionAddon:
     # ---- start and stop ---------------------------------------------------------------------
 
     def running(self) -> None:
-        """Mitmproxy is up, without a listener: check how it was started, then open it."""
+        """Start: mitmproxy is up, without a listener. Check how it was started, then open it."""
         reason = refusal(ctx.options, dict(os.environ))  # noqa: TID251 - no setting, a guard
         if reason:
             _give_up(f"Metrion does not start: {reason}. Start it with\n\n    {right_line()}\n")
             return
-        # Owned: awaited or cancelled by `done`.
+        # Owned: cancelled by `done`.
         self._start = asyncio.get_running_loop().create_task(self._open())
 
     async def _open(self) -> None:
@@ -101,7 +104,7 @@ class MetrionAddon:
         except StorageError as error:
             _give_up(f"Metrion does not start: {error}")
             return
-        server = ctx.master.addons.get("proxyserver")
+        server = _proxy_server()
         while not server.is_running:  # noqa: ASYNC110 - its `running` may come after ours
             await asyncio.sleep(0)
         ctx.options.update(
@@ -109,6 +112,27 @@ class MetrionAddon:
             block_global=False,  # clients with public addresses are what a gateway is for
             server=True,
         )
+        # The option opens the listener in a task of mitmproxy's; this waits for it.
+        await server.servers.update([mode_specs.ProxyMode.parse(ctx.options.mode[0])])
+        if not server.listen_addrs():
+            port = ctx.options.listen_port or 8080
+            _give_up(f"Metrion does not start: port {port} is taken or not allowed")
+
+    async def drain(self, seconds: float) -> None:
+        """Accept nothing more, and let what is under way finish.
+
+        Args:
+            seconds: how long that may take.
+        """
+        if self._service is not None:
+            self._service.gateway.is_stopping = True
+        await _proxy_server().servers.update([])
+        try:
+            async with asyncio.timeout(seconds):
+                for ours in list(self._layers.values()):
+                    await ours.is_empty.wait()
+        except TimeoutError:
+            logger.warning("requests were still under way when the time to drain was over")
 
     def configure(self, updated: set[str]) -> None:
         """Refuse at run time what is refused at the start."""
@@ -118,7 +142,7 @@ class MetrionAddon:
             raise exceptions.OptionsError("the mode cannot be changed while Metrion runs")
 
     def done(self) -> None:
-        """Mitmproxy ends: what is recorded goes to disk and, if it can, to the database."""
+        """End: what is recorded goes to disk and, if it can, to the database."""
         if self._start is not None:
             self._start.cancel()
         if self._service is not None:
@@ -131,8 +155,7 @@ class MetrionAddon:
         if len(self._layers) >= MAX_CLIENTS:
             client.error = "too many connections"
             return
-        server = ctx.master.addons.get("proxyserver")
-        handler = server.connections.get(client.id) if server else None
+        handler = _proxy_server().connections.get(client.id)
         if handler is not None:
             handler.max_conns = collections.defaultdict(
                 lambda: asyncio.Semaphore(MAX_CONNECTIONS_PER_CLIENT)
@@ -183,7 +206,20 @@ class MetrionAddon:
         self.requestheaders(flow)
 
 
+def install(master: Master, addon: MetrionAddon) -> None:
+    """Add the addon where it has to stand: before mitmproxy's NextLayer (the first to answer wins).
+
+    Scripts (`-s`) stand there by themselves.
+    """
+    master.addons.register(addon)
+    master.addons.chain.insert(0, addon)
+
+
 assert MetrionStepHook.name == "metrion_step"  # noqa: S101 - the hook above is found by this name
+
+
+def _proxy_server() -> Proxyserver:
+    return cast("Proxyserver", ctx.master.addons.get("proxyserver"))
 
 
 def _give_up(message: str) -> None:

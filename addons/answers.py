@@ -123,20 +123,3 @@ def preflight_answer(exchange: Exchange, methods: str) -> Answer:
     ]
     vary = b"origin, access-control-request-method, access-control-request-headers"
     return Answer(204, [*headers, *origin, (b"vary", vary)], b"")
-
-
-def health_answer(exchange: Exchange, *, ready: bool, detail: str) -> Answer:
-    """`/healthz` and `/readyz` of the proxy process.
-
-    Args:
-        exchange: of the probe.
-        ready: 200 if True, else 503.
-        detail: one word or sentence for the person who looks.
-    """
-    body = json.dumps({"status": "ok" if ready else "unavailable", "detail": detail}).encode()
-    headers: Headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
-    ]
-    return Answer(200 if ready else 503, headers, body)

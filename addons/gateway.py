@@ -2,7 +2,7 @@
 
     begin            the head has arrived
     requestheaders   credentials off → head check → CORS → route → token → account → limits
-    request          body check → where to, with which headers; then it goes upstream
+    request          body check → where to, with which headers → month; then it goes upstream
     wire_headers     the provider key, opened for the one write that needs it
     responseheaders  the provider answers
     responsedata     bytes pass; usage is read along
@@ -30,6 +30,7 @@ from addons.exchange import Exchange, Headers, Marks, Mode, Outcome, Refused
 from addons.headers import check_head, client_headers, upstream_headers
 from addons.keyring import Keyring
 from addons.meter import Meter
+from addons.probes import Probes, RequestMetrics
 from addons.providers.base import MethodNotAllowedError, RouteTable, UnknownRouteError
 from addons.usage_chunk import UsageChunkFilter
 from addons.validation import ask_for_usage, check_body
@@ -57,6 +58,8 @@ class Gateway:
         admission: limits.
         keys: opens sealed provider keys.
         recorder: writes rows.
+        probes: answers what a balancer or Prometheus asks.
+        metrics: counts.
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class Gateway:
         admission: Admission,
         keys: MasterKeys,
         recorder: rows.RowWriter,
+        probes: Probes,
+        metrics: RequestMetrics,
     ) -> None:
         self.header_timeout = settings.timeout_seconds
         self.idle_timeout = settings.idle_timeout_seconds
@@ -80,6 +85,8 @@ class Gateway:
         self._admission = admission
         self._keys = keys
         self._recorder = recorder
+        self._probes = probes
+        self._metrics = metrics
         self._refusals = rows.RefusalRows(time.monotonic)
         self._body_bytes: dict[UUID, int] = {}
         self._bodies_bytes = 0
@@ -114,7 +121,7 @@ class Gateway:
         """
         found = take_credentials(exchange)
         check_head(exchange)
-        if answer := self._cross_origin(exchange):
+        if answer := self._probes.answer(exchange) or self._cross_origin(exchange):
             return answer
         self._find_route(exchange)
         choose_mode(exchange, found)
@@ -238,7 +245,9 @@ class Gateway:
         exchange.upstream_headers = upstream_headers(exchange, origin.host_header)
         query = f"?{exchange.query}" if exchange.query else ""
         exchange.upstream_path = route.path + query
+        self._admission.count_forwarded(exchange)
         exchange.origin = origin
+        self._metrics.forwarded()
         return None
 
     def wire_headers(self, exchange: Exchange) -> Headers:
@@ -331,6 +340,7 @@ class Gateway:
         """The answer to a refusal, after its row."""
         exchange.status = refused.status
         exchange.error = refused.message
+        self._metrics.refused(refused.code)
         self._end(exchange, refused.outcome)
         return answers.error_answer(exchange, refused)
 
@@ -355,6 +365,10 @@ class Gateway:
         if exchange.meter:
             exchange.meter.finish()
             exchange.error = exchange.error or exchange.meter.error_message
+        if exchange.route:
+            self._metrics.ended(
+                exchange.route.provider.name, outcome, was_forwarded=exchange.origin is not None
+            )
         account_id = exchange.caller.account_id
         if self._refusals.may_write(account_id, outcome):
             left_out = self._refusals.take_left_out(account_id)

@@ -13,10 +13,9 @@ deadlines.
 
 import asyncio
 import time
-from typing import Protocol, cast
+from typing import cast
 
-from mitmproxy import http
-from mitmproxy.connection import Client, Connection, Server
+from mitmproxy.connection import Connection, Server
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.proxy import commands, events, layer, layers, tunnel
 from mitmproxy.proxy.context import Context
@@ -29,10 +28,9 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.proxy.layers.tls import ClientTLSLayer, ServerTLSLayer
 
-from addons.answers import Answer
-from addons.exchange import Exchange, Headers, Outcome, Refused
+from addons.policy import Policy
 from addons.stream import GatewayStream
-from addons.waiting import NEVER, Commands, DeadlineExpired, Step
+from addons.waiting import NEVER, Commands, DeadlineExpired
 from addons.wire import GatewayHttp1Client, GatewayHttp1Server
 
 # A kept connection that the provider closes at the very moment we write costs a request, so an old
@@ -43,72 +41,6 @@ TICK_SLACK_SECONDS = 0.002
 # Writes of one event are joined up to this size.
 JOIN_MAX_BYTES = 64 * 1024
 HTTP1_ALPN = (b"http/1.1",)
-
-
-class Policy(Protocol):
-    """What a stream asks of the gateway. All times are seconds."""
-
-    header_timeout: float
-    idle_timeout: float
-    drain_seconds: float
-    drain_bytes: int
-    is_observed: bool
-
-    def begin(self, request: http.Request, client: Client) -> Exchange:
-        """A new exchange; the head has arrived."""
-        ...
-
-    async def requestheaders(self, exchange: Exchange) -> Answer | None:
-        """Decide on the head alone. Raises `Refused`."""
-        ...
-
-    async def request(self, exchange: Exchange) -> Answer | None:
-        """Decide on the whole request; then it goes upstream. Raises `Refused`."""
-        ...
-
-    def outcome_of(self, exchange: Exchange, step: Step) -> Answer | None:
-        """What a finished step says: None to go on, else the answer; never raises."""
-        ...
-
-    def body_refusal(self, exchange: Exchange, body_bytes: int) -> Refused | None:
-        """Why so long a body is not read on."""
-        ...
-
-    def body_forgotten(self, exchange: Exchange) -> None:
-        """The body is no longer held."""
-        ...
-
-    def refuse(self, exchange: Exchange, refused: Refused) -> Answer:
-        """The answer to a refusal; writes the row."""
-        ...
-
-    def defect(self, exchange: Exchange) -> Answer:
-        """The answer to a defect of Metrion; writes the row."""
-        ...
-
-    def malformed(self, status: int, message: str) -> Answer:
-        """The answer to a head that cannot be read."""
-        ...
-
-    def wire_headers(self, exchange: Exchange) -> Headers:
-        """The headers that hold the provider key, opened for this one write."""
-        ...
-
-    def responseheaders(self, exchange: Exchange, status: int, headers: Headers) -> Headers:
-        """The provider's head has come; the headers that the client gets."""
-        ...
-
-    def responsedata(self, exchange: Exchange, data: bytes) -> bytes:
-        """Bytes of the answer pass by; the bytes that the client gets."""
-        ...
-
-    def response(self, exchange: Exchange) -> bytes:
-        """The answer is whole: writes the row; the bytes that were held back, if any."""
-        ...
-
-    def error(self, exchange: Exchange, outcome: Outcome) -> None:
-        """The exchange ended early: writes the row."""
-        ...
 
 
 class GatewayLayer(HttpLayer):
@@ -173,7 +105,7 @@ class GatewayLayer(HttpLayer):
 
     def make_stream(self, stream_id: int) -> Commands:
         """One more request."""
-        stream = GatewayStream(self.context.fork(), stream_id, self)
+        stream = GatewayStream(self.context.fork(), stream_id, self.policy, self)
         # The base class declares its own HttpStream here and only ever passes events to it.
         cast("dict[int, layer.Layer]", self.streams)[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())

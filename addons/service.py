@@ -3,21 +3,21 @@
 import asyncio
 import time
 
-from limits.aio.storage import MemoryStorage
 from prometheus_client import CollectorRegistry
-from storage.callers import Caller, find_caller
-from storage.invalidation import InvalidationListener
-from storage.journal import Journal
 
 from addons.admission import Admission
 from addons.gateway import Gateway
 from addons.keyring import Keyring
+from addons.probes import Probes, RequestMetrics
 from addons.providers import load_providers
 from addons.providers.base import RouteTable
 from addons.recorder import Recorder
 from storage import roles
+from storage.callers import Caller, find_caller
 from storage.database import Database, service_url
 from storage.errors import SettingsError
+from storage.invalidation import InvalidationListener
+from storage.journal import Journal
 from storage.pricing import PriceBook
 from storage.sealing import MasterKeys
 from storage.settings import Settings
@@ -40,26 +40,31 @@ class Service:
             routes = RouteTable(load_providers(), settings.origins)
         except ValueError as error:
             raise SettingsError(str(error)) from None
-        self.metrics = CollectorRegistry()
+        registry = CollectorRegistry()
         self._database = Database(url)
         self._keys = keys
         self._keyring = Keyring(self._find_caller, self._is_listening, time.monotonic)
         self._listener = InvalidationListener(url, self._keyring.invalidate)
         self._recorder = Recorder(
-            Journal(settings.data_dir / "journal"), url, PriceBook(settings.prices_file)
+            Journal(settings.data_dir / "journal"),
+            url,
+            PriceBook(settings.prices_file),
+            metrics=registry,
         )
         self.gateway = Gateway(
             settings,
             routes=routes,
             keyring=self._keyring,
             admission=Admission(
-                MemoryStorage(),
+                None,
                 rate_per_minute=settings.rate_per_minute,
                 monthly_requests_free=settings.monthly_requests_free,
                 now=time.time,
             ),
             keys=keys,
             recorder=self._recorder,
+            probes=Probes(registry, self._is_stopping, self._is_listening),
+            metrics=RequestMetrics(registry),
         )
         self._listening: asyncio.Task[None] | None = None
 
@@ -79,6 +84,9 @@ class Service:
     async def _find_caller(self, token: str) -> Caller | None:
         async with self._database.system() as connection:
             return await find_caller(connection, self._keys.token_digests(token))
+
+    def _is_stopping(self) -> bool:
+        return self.gateway.is_stopping
 
     def _is_listening(self) -> bool:
         return self._listener.listening

@@ -17,7 +17,7 @@ returned without an answer. Whatever they raise becomes an answer.
 import time
 from collections.abc import Coroutine, Generator
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mitmproxy import http
 from mitmproxy.connection import Connection
@@ -39,11 +39,9 @@ from mitmproxy.proxy.layers.http._events import (
 from addons.answers import Answer
 from addons.exchange import Exchange, Headers, Outcome, Refused
 from addons.inspection import FlowView
-from addons.waiting import NEVER, Commands, DeadlineExpired, WaitingLayer
+from addons.policy import Policy
+from addons.waiting import NEVER, Commands, DeadlineExpired, Timekeeper, WaitingLayer
 from addons.wire import to_response
-
-if TYPE_CHECKING:
-    from addons.layer import GatewayLayer, Policy
 
 # How much of a refused request's body is read and thrown away, so that the client gets to read the
 # answer, before the connection is closed on it.
@@ -68,10 +66,12 @@ class GatewayStream(WaitingLayer):
     exchange: Exchange
     request: http.Request
 
-    def __init__(self, context: Context, stream_id: int, connection: "GatewayLayer") -> None:
-        super().__init__(context, connection)
+    def __init__(
+        self, context: Context, stream_id: int, policy: Policy, timekeeper: Timekeeper
+    ) -> None:
+        super().__init__(context, timekeeper)
         self.stream_id = stream_id
-        self.policy: Policy = connection.policy
+        self.policy = policy
         self.phase = Phase.HEAD
         self.upstream: Connection | None = None
         self.client_gone = False

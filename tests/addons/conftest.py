@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from limits.aio.storage import MemoryStorage
 from mitmproxy import options
 from mitmproxy.tools.dump import DumpMaster
+from prometheus_client import CollectorRegistry
 
-from addons.addon import MetrionAddon
+from addons.addon import MetrionAddon, install
 from addons.admission import Admission
 from addons.gateway import Gateway
 from addons.keyring import Keyring
+from addons.probes import Probes, RequestMetrics
 from addons.providers import load_providers
 from addons.providers.base import RouteTable
 from scripts.fake_provider import FakeProvider
@@ -68,18 +69,21 @@ class MemoryService:
             return callers.get(token)
 
         self.recorder = Rows()
+        registry = CollectorRegistry()
         self.gateway = Gateway(
             settings,
             routes=RouteTable(load_providers(), settings.origins),
             keyring=Keyring(find_caller, lambda: True, time.monotonic),
             admission=Admission(
-                MemoryStorage(),
+                None,
                 rate_per_minute=settings.rate_per_minute,
                 monthly_requests_free=settings.monthly_requests_free,
                 now=time.time,
             ),
             keys=keys,
             recorder=self.recorder,
+            probes=Probes(registry, lambda: self.gateway.is_stopping, lambda: True),
+            metrics=RequestMetrics(registry),
         )
 
     async def start(self) -> None:
@@ -116,8 +120,7 @@ class Proxy:
         self.addon = MetrionAddon(lambda: self.service, is_observed=bool(self._addons))
         self.master = DumpMaster(options.Options(), with_termlog=False, with_dumper=False)
         manager = self.master.addons
-        manager.register(self.addon)
-        manager.chain.insert(0, self.addon)
+        install(self.master, self.addon)
         manager.add(*self._addons)
         self.master.options.update(
             mode=["reverse:http://metrion.invalid"],
