@@ -297,8 +297,15 @@ class Journal:
         if not is_there or magic != _MAGIC:
             os.close(descriptor)
             return False
+        file_bytes = os.fstat(descriptor).st_size
+        if not _HEADER.size <= acknowledged <= file_bytes:
+            acknowledged = _HEADER.size
         end, count = _scan(descriptor, acknowledged)
-        rest = os.fstat(descriptor).st_size - end
+        if not count and end < file_bytes:
+            # Perhaps it is the header that is damaged: what is read twice changes nothing.
+            acknowledged = _HEADER.size
+            end, count = _scan(descriptor, acknowledged)
+        rest = file_bytes - end
         if rest > 0:
             _log.warning("%s is cut off or damaged: %d bytes cannot be read", path.name, rest)
         segment = _Segment(path, descriptor, end, acknowledged, synced=end, records=count)

@@ -389,3 +389,16 @@ def test_what_cannot_be_read_any_more_is_given_up_loudly(tmp_path, caplog):
     assert journal.queued == 0
     assert journal.append(b"3")
     assert drain(journal) == [b"3"]
+
+
+@pytest.mark.parametrize("acknowledged", [0, 17, 50, 2**40, 2**64 - 1])
+def test_a_damaged_header_costs_nothing(tmp_path, acknowledged):
+    dead = Journal(tmp_path)
+    records = [b"%030d" % number for number in range(10)]
+    for record in records:
+        dead.append(record)
+    crash(dead)
+    path = segments(tmp_path)[0]
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + acknowledged.to_bytes(8, "little") + content[16:])
+    assert drain(reopened(tmp_path)) == records
