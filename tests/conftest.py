@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import LiteralString
@@ -27,6 +28,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@dataclass(frozen=True)
+class FreshDatabase:
+    """A migrated, empty database with everything that belongs to it."""
+
+    administrator_url: SecretStr
+    settings: Settings
+    keys: MasterKeys
+
+    def url(self, role: str) -> SecretStr:
+        """The URL of a service role: metrion_proxy, metrion_api or metrion_jobs."""
+        return service_url(self.settings, role)
+
+
 class Cluster:
     """A PostgreSQL server with Metrion's roles, and fresh databases on it.
 
@@ -42,11 +56,18 @@ class Cluster:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="databases")
         self._next = self._worker.submit(self._make)
 
-    def take(self) -> str:
-        """Return the name of a fresh database."""
+    @contextmanager
+    def fresh_database(self, folder: Path) -> Iterator[FreshDatabase]:
+        """Give a database, with a data directory in `folder` and master keys."""
         name = self._next.result()
         self._next = self._worker.submit(self._make)
-        return name
+        url = self.url_of(name)
+        data_dir = folder / "data"
+        data_dir.mkdir()
+        (data_dir / "roles").symlink_to(self.roles_folder)  # roles belong to the whole server
+        settings = Settings(data_dir=data_dir, database_url=url)
+        yield FreshDatabase(url, settings, MasterKeys.create(settings.master_key_path))
+        self.drop(name)
 
     def drop(self, name: str) -> Future[None]:
         """Drop a database, whoever is connected to it."""
@@ -75,19 +96,6 @@ class Cluster:
             server.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
-@dataclass(frozen=True)
-class FreshDatabase:
-    """A migrated, empty database with everything that belongs to it."""
-
-    administrator_url: SecretStr
-    settings: Settings
-    keys: MasterKeys
-
-    def url(self, role: str) -> SecretStr:
-        """The URL of a service role: metrion_proxy, metrion_api or metrion_jobs."""
-        return service_url(self.settings, role)
-
-
 @pytest.fixture(scope="session")
 def postgres(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -110,12 +118,5 @@ def postgres(
 @pytest.fixture
 def database(postgres: Cluster, tmp_path: Path) -> Iterator[FreshDatabase]:
     """A fresh database of the run's server, with a data directory and master keys of its own."""
-    name = postgres.take()
-    data_dir = tmp_path / "data"
-    data_dir.mkdir()
-    (data_dir / "roles").symlink_to(postgres.roles_folder)  # roles belong to the whole server
-    settings = Settings(data_dir=data_dir, database_url=postgres.url_of(name))
-    yield FreshDatabase(
-        postgres.url_of(name), settings, MasterKeys.create(settings.master_key_path)
-    )
-    postgres.drop(name)
+    with postgres.fresh_database(tmp_path) as fresh:
+        yield fresh

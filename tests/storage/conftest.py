@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,7 +70,7 @@ def new_account(api, database) -> Callable[..., Awaitable[NewAccount]]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def log_row() -> Callable[..., dict[str, Any]]:
     """Make a row as the journal has it: of this moment, or of `at`; keywords change its fields."""
 
@@ -106,3 +107,38 @@ def log_row() -> Callable[..., dict[str, Any]]:
         } | changes
 
     return make
+
+
+@dataclass(frozen=True)
+class Place:
+    """A table, and the column that says whose a row is (None: the table has no account data)."""
+
+    name: str
+    key: str | None
+    is_partition: bool
+    columns: tuple[str, ...]
+
+
+@pytest.fixture(scope="session")
+def read_places() -> Callable[[psycopg.Connection[Any]], list[Place]]:
+    """Find every table and partition of the schema in the catalogue."""
+
+    def read(connection: psycopg.Connection[Any]) -> list[Place]:
+        rows = connection.execute("""
+            SELECT c.relname, c.relispartition, array_agg(a.attname::text ORDER BY a.attnum)
+            FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
+            WHERE c.relnamespace = 'metrion'::regnamespace AND c.relkind IN ('r', 'p')
+              AND NOT a.attisdropped
+            GROUP BY 1, 2 ORDER BY 1
+        """).fetchall()
+        return [
+            Place(
+                name,
+                "id" if name == "accounts" else "account_id" if "account_id" in columns else None,
+                partition,
+                tuple(columns),
+            )
+            for name, partition, columns in rows
+        ]
+
+    return read
