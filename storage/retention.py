@@ -1,0 +1,45 @@
+"""The request log's partitions: made before they are needed, dropped when nobody may see them.
+
+What an account sees is limited by the SELECT policy alone; this only keeps the disk from filling.
+For `metrion_jobs`.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import text
+
+from storage.database import Database
+
+AHEAD: Final = timedelta(days=14)
+"""How far ahead partitions are there: so long the jobs process may be away unnoticed."""
+
+_ENSURE = text("SELECT metrion.ensure_partitions(:from_day, :to_day)")
+_DROP = text("SELECT metrion.drop_expired_partition()")
+
+
+async def ensure_partitions(database: Database) -> int:
+    """Make the partitions of today and the days `AHEAD`; return how many were missing.
+
+    Raises:
+        DatabaseUnavailable: the next try may work.
+    """
+    today = datetime.now(UTC).date()
+    async with database.system() as connection:
+        days = {"from_day": today, "to_day": today + AHEAD}
+        return (await connection.execute(_ENSURE, days)).scalar_one()
+
+
+async def drop_expired_partitions(database: Database) -> list[str]:
+    """Drop the partitions in which every row is too old for its account's plan; return their names.
+
+    Raises:
+        DatabaseUnavailable: also when readers hold the log's lock for long: the next try may work.
+    """
+    dropped: list[str] = []
+    while True:
+        async with database.system() as connection:  # one each: it locks the log until it commits
+            name = (await connection.execute(_DROP)).scalar_one()
+        if name is None:
+            return dropped
+        dropped.append(name)
