@@ -1,1 +1,1 @@
-"""The service process: dashboard, REST API, export and erasure."""
+"""The service process: REST API and pages, on FastAPI."""

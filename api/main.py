@@ -1,0 +1,61 @@
+"""The app: `create_app(settings)` puts parts and routes together."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from api.errors import add_handlers
+from api.openapi import describe_problems
+from api.routes import docs, health, logs, meta, metrics
+from api.security import SecurityHeaders
+from api.services import Services
+from api.telemetry import Telemetry
+from storage.settings import Settings
+
+_DESCRIPTION = """\
+What Metrion recorded of your account's requests, for programs.
+
+Send your Metrion Key as a bearer token. Here it can only read: the token that spends money at the \
+providers can neither change anything nor see a provider key. Lists come in pages: pass the \
+`next_cursor` of one page as `cursor` to get the next. Errors are problem documents (RFC 9457); \
+look at their `type`.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the app. Nothing is connected before the first request needs it.
+
+    Raises:
+        StorageError: something it cannot work without is not there; the message says what.
+    """
+    services = Services.open(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        await services.close()
+
+    app = FastAPI(
+        title="Metrion",
+        summary="A gateway for LLM APIs that keeps keys sealed and counts every token and cent.",
+        description=_DESCRIPTION,
+        version=version("metrion"),
+        openapi_url=None,  # api.routes.docs serves it, so that it is counted like everything else
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+        redirect_slashes=False,  # a redirect would repeat the request's Host header
+        lifespan=lifespan,
+    )
+    app.state.services = services
+    app.add_middleware(Telemetry, metrics=services.metrics)
+    app.add_middleware(SecurityHeaders)  # the outermost: also for what Telemetry answers
+    add_handlers(app)
+    for resource in (logs, meta, health, metrics, docs):
+        app.include_router(resource.router)
+    app.mount("/static", StaticFiles(directory=docs.STATIC_FOLDER), name="static")
+    describe_problems(app)
+    return app

@@ -1,0 +1,47 @@
+"""What the routes work with: made once when the app is made, found again in `app.state`."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from addons.providers import load_providers
+from addons.providers.base import Provider
+from api.security import FailedTokens
+from api.telemetry import Metrics
+from storage import roles
+from storage.database import Database, service_url
+from storage.sealing import MasterKeys
+from storage.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The process's parts; one of each."""
+
+    settings: Settings
+    database: Database
+    keys: MasterKeys
+    providers: tuple[Provider, ...]
+    failed_tokens: FailedTokens
+    metrics: Metrics
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Make them all. Nothing is connected yet; `close` them at the end.
+
+        Raises:
+            MasterKeyError: there is no usable master key.
+            RightsMissing: the password of the API's database role is not there.
+            EmbeddedDatabaseError: the embedded server is not running.
+        """
+        return cls(
+            settings=settings,
+            database=Database(service_url(settings, roles.API)),
+            keys=MasterKeys.load(settings),
+            providers=load_providers(),
+            failed_tokens=FailedTokens(),
+            metrics=Metrics(),
+        )
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self.database.close()

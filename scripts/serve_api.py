@@ -1,0 +1,78 @@
+"""The API's process: `python -m scripts.serve_api --port 8000`.
+
+JSON log lines go to standard error. SIGTERM and SIGINT end it gracefully, with exit code 0. If it
+cannot start it says why in a sentence on standard error: exit code 2.
+"""
+
+import argparse
+import signal
+import socket
+import sys
+
+import uvicorn
+
+from api.jsonlog import log_as_json
+from api.main import create_app
+from storage.errors import StorageError
+from storage.settings import Settings
+
+# Beyond these a request is refused with 503 instead of piling up with the others.
+_MOST_CONNECTIONS = 1000
+_KEEP_ALIVE_SECONDS = 65  # longer than the usual 60 s of a balancer: it, not we, closes first
+_GRACE_SECONDS = 10
+_MOST_HEAD_BYTES = 32 * 1024
+_CANNOT_START = 2
+
+
+def make_server(settings: Settings) -> uvicorn.Server:
+    """Make the server, ready to `run(sockets=[…])`.
+
+    Raises:
+        StorageError: the app cannot work with these settings.
+    """
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            access_log=False,  # it writes query strings; api.telemetry writes ours
+            log_config=None,
+            server_header=False,
+            ws="none",
+            lifespan="on",
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+            h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
+        )
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until told to end. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.serve_api", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+    options = parser.parse_args(arguments)
+    log_as_json(sys.stderr)
+    try:
+        server = make_server(Settings.load())
+        listener = socket.create_server(
+            (options.host, options.port),
+            family=socket.AF_INET6 if ":" in options.host else socket.AF_INET,
+        )
+    except StorageError as error:
+        print(f"metrion api: {error}", file=sys.stderr)
+        return _CANNOT_START
+    except OSError as error:
+        where = f"{options.host} port {options.port}"
+        print(f"metrion api: cannot listen on {where}: {error.strerror}", file=sys.stderr)
+        return _CANNOT_START
+    # After a graceful end uvicorn raises the signal once more for whoever handled it before: the
+    # default would kill the process by it, and an orderly end would look like a failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
+    server.run(sockets=[listener])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

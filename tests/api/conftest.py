@@ -1,0 +1,152 @@
+"""The API on a real socket, with or without a database behind it."""
+
+import contextlib
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from api.main import create_app
+from storage.accounts import create_account
+from storage.database import Database
+from storage.identifiers import uuid7
+from storage.ingest import LogWriter
+from storage.sealing import MasterKeys
+from storage.settings import Settings
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account as a test needs it."""
+
+    id: uuid.UUID
+    token: str
+    headers: dict[str, str]
+
+
+@contextlib.contextmanager
+def serving(app: FastAPI) -> Generator[httpx.Client]:
+    """Serve an app on a free port, and give a client for it."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    host, port = listener.getsockname()
+    try:
+        with httpx.Client(base_url=f"http://{host}:{port}", timeout=20) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@pytest.fixture
+def serve() -> Callable[[FastAPI], contextlib.AbstractContextManager[httpx.Client]]:
+    """A context manager that serves an app which a test has changed."""
+    return serving
+
+
+@pytest.fixture(scope="session")
+def settings_alone(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings whose database nobody answers for."""
+    folder: Path = tmp_path_factory.mktemp("api")
+    settings = Settings(
+        data_dir=folder, database_url="postgresql://metrion_api:none@127.0.0.1:1/none"
+    )
+    MasterKeys.create(settings.master_key_path)
+    return settings
+
+
+@pytest.fixture
+def app_alone(settings_alone: Settings) -> FastAPI:
+    """An app whose database is down, to add routes to."""
+    return create_app(settings_alone)
+
+
+@pytest.fixture(scope="session")
+def api_alone(settings_alone: Settings) -> Iterator[httpx.Client]:
+    """A client for an API whose database is down."""
+    with serving(create_app(settings_alone)) as client:
+        yield client
+
+
+@pytest.fixture
+def api(database) -> Iterator[httpx.Client]:
+    """A client for an API on a fresh database."""
+    with serving(create_app(database.settings)) as client:
+        yield client
+
+
+@pytest.fixture
+async def new_account(database) -> Any:
+    """A function that makes accounts."""
+
+    async def make(email: str, plan: str = "free") -> Account:
+        as_api = Database(database.url("metrion_api"))
+        try:
+            made = await create_account(as_api, database.keys, email, plan)
+        finally:
+            await as_api.close()
+        return Account(made.id, made.token, {"authorization": f"Bearer {made.token}"})
+
+    return make
+
+
+@pytest.fixture
+def write_logs(database) -> Callable[..., list[dict[str, Any]]]:
+    """A function that records requests of an account, the first the oldest; returns the rows."""
+
+    def write(account: Account, count: int = 1, **values: Any) -> list[dict[str, Any]]:
+        rows = [log_row(account, **values) for _ in range(count)]
+        writer = LogWriter(database.url("metrion_proxy"))
+        try:
+            assert writer.write(rows) == count
+        finally:
+            writer.close()
+        return rows
+
+    return write
+
+
+def log_row(account: Account, **values: Any) -> dict[str, Any]:
+    """A row as the recorder writes it."""
+    row = {
+        "id": str(uuid7()),
+        "account_id": str(account.id),
+        "created_at": datetime.now(UTC).isoformat(),
+        "provider": "openai",
+        "endpoint": "chat/completions",
+        "model": "gpt-4o-mini-2024-07-18",
+        "requester": "checkout-bot",
+        "mode": "stored",
+        "status": 200,
+        "outcome": "ok",
+        "streamed": True,
+        "cached": False,
+        "input_tokens": 1200,
+        "cache_read_tokens": 1024,
+        "cache_write_tokens": 0,
+        "output_tokens": 86,
+        "reasoning_tokens": 0,
+        "total_tokens": 1286,
+        "cost_usd": "0.000155123456",
+        "price_source": "genai-prices",
+        "latency_ms": 912.5,
+        "ttfb_ms": 301.25,
+        "overhead_ms": 0.5,
+        "error": None,
+        "left_out": 0,
+    }
+    return row | values

@@ -1,0 +1,14 @@
+from importlib.metadata import version
+
+import httpx
+
+
+def test_anybody_may_know_what_this_is(api_alone: httpx.Client):
+    answer = api_alone.get("/api/v1/meta")
+    meta = answer.json()
+    assert meta["version"] == version("metrion")
+    assert meta["region"] == "eu-west-1"
+    assert meta["registration"] == "open"
+    names = [provider["name"] for provider in meta["providers"]]
+    assert names == ["anthropic", "gemini", "grok", "mistral", "openai"]
+    assert set(meta) == {"version", "region", "registration", "providers"}

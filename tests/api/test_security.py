@@ -1,0 +1,60 @@
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from api.errors import TooManyAttemptsError
+from api.security import CONTENT_SECURITY_POLICY, FailedTokens, SecurityHeaders
+
+PATHS = ["/healthz", "/readyz", "/api/docs", "/static/docs.js", "/api/v1/logs", "/nowhere"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_answer_has_the_headers(api_alone: httpx.Client, path: str):
+    headers = api_alone.get(path).headers
+    assert headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert "access-control-allow-origin" not in headers
+    assert "set-cookie" not in headers
+    assert "strict-transport-security" not in headers  # http on a laptop must stay usable
+
+
+def test_the_policy_allows_nothing_inline_and_no_other_origin():
+    assert "unsafe" not in CONTENT_SECURITY_POLICY
+    assert "http" not in CONTENT_SECURITY_POLICY
+    assert "*" not in CONTENT_SECURITY_POLICY
+    assert CONTENT_SECURITY_POLICY.startswith("default-src 'none'")
+
+
+def test_data_is_not_kept_by_caches(api_alone: httpx.Client):
+    assert api_alone.get("/api/v1/meta").headers["cache-control"] == "no-store"
+
+
+async def test_transport_security_where_there_is_any():
+    app = FastAPI()
+    app.add_middleware(SecurityHeaders)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="https://metrion.test") as client:
+        answer = await client.get("/")
+    assert answer.headers["strict-transport-security"].startswith("max-age=31536000")
+
+
+def test_failed_tokens_are_bounded_by_address():
+    failed = FailedTokens(per_minute=3)
+    for _ in range(3):
+        failed.check("192.0.2.1")
+        failed.count("192.0.2.1")
+    with pytest.raises(TooManyAttemptsError) as caught:
+        failed.check("192.0.2.1")
+    assert 1 <= int(caught.value.headers["Retry-After"]) <= 60
+    failed.check("192.0.2.2")
+
+
+def test_an_ipv6_client_is_its_network():
+    failed = FailedTokens(per_minute=1)
+    failed.count("2001:db8:1:2::1")
+    with pytest.raises(TooManyAttemptsError):
+        failed.check("2001:db8:1:2:ffff::9")
+    failed.check("2001:db8:1:3::1")
+    failed.check("")
