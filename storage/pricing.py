@@ -107,7 +107,7 @@ class PriceBook:
         if price_list is None:
             return None
         rates = price_list.rates_for(usage.input_tokens)
-        if provider == "openai" and _has_unpriced_audio(rates, usage):
+        if usage.extras and provider == "openai" and _has_unpriced_audio(rates, usage):
             return None
         amount = cost(rates, usage)
         return None if amount is None else Price(amount, price_list.source)

@@ -97,7 +97,8 @@ def cost(rates: Rates, usage: TokenUsage) -> Decimal | None:
     counts = _disjoint_counts(rates, usage)
     if counts is None:
         return None
-    if not all(0 <= count <= _MAX_COUNT for count in (*counts.values(), *usage.extras.values())):
+    numbers = (*counts.values(), *usage.extras.values())
+    if min(numbers) < 0 or max(numbers) > _MAX_COUNT:
         return None
     total = Decimal(0)
     for name, count in counts.items():
@@ -140,6 +141,8 @@ def _disjoint_counts(rates: Rates, usage: TokenUsage) -> dict[str, int] | None:
 def _cost_beside_tokens(rates: Rates, usage: TokenUsage) -> Decimal:
     """Return USD for what is not counted in tokens and has a rate."""
     total = Decimal(0)
+    if not usage.extras:
+        return total
     searches = usage.extras.get("web_searches")
     if searches and "web_searches_kcount" in rates:
         total += (rates["web_searches_kcount"] * searches).scaleb(-3)
