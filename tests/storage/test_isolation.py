@@ -138,6 +138,7 @@ FORBIDDEN = [
     'INSERT INTO {t} SELECT (jsonb_populate_record(t, \'{{"{k}": "{B}"}}\')).* FROM {t} AS t',
     "INSERT INTO {t} ({k}) VALUES ('{B}')",
     "UPDATE {t} SET {k} = '{B}'",
+    "UPDATE {t} SET {k} = gen_random_uuid()",
     "TRUNCATE {t}",
     "ALTER TABLE {t} DISABLE ROW LEVEL SECURITY",
     "ALTER TABLE {t} NO FORCE ROW LEVEL SECURITY",
