@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
 ErrorShape = Literal["openai", "anthropic", "gemini"]
 
 CLIENT_PREFIX = "/api/proxy"
 # A model's name inside a path (Gemini's native API). No dots alone, no slashes, no percent signs.
 _MODEL = r"(?P<model>[A-Za-z0-9][A-Za-z0-9._-]{0,127})"
+_ORIGIN = re.compile(r"(https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?/?")
+_MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +137,22 @@ def parse_origin(text: str) -> Origin:
     Raises:
         ValueError: the text has a path, credentials, no host, or another scheme.
     """
-    parts = urlsplit(text)
-    extra = parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc
-    if parts.scheme not in ("http", "https") or not parts.hostname or extra:
-        msg = (
-            f"{text!r} is no origin: write scheme, host and port only, like https://api.openai.com"
-        )
+    found = _ORIGIN.fullmatch(text)
+    port = int(found[3]) if found and found[3] else None
+    if found is None or (port is not None and not 0 < port <= _MAX_PORT):
+        msg = "no origin: write scheme, host and port only, like https://api.openai.com"
         raise ValueError(msg)
-    scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
-    return Origin(scheme, parts.hostname, parts.port or (443 if scheme == "https" else 80))
+    scheme: Literal["http", "https"] = "https" if found[1] == "https" else "http"
+    host = found[2].lower().strip("[]")
+    return Origin(scheme, host, port or (443 if scheme == "https" else 80))
+
+
+def _origin_of(provider: Provider, instead: str | None) -> Origin:
+    try:
+        return parse_origin(provider.origin if instead is None else instead)
+    except ValueError as error:
+        msg = f"the origin of {provider.name} is {error}"
+        raise ValueError(msg) from None
 
 
 def versioned(path: str) -> tuple[str, str]:
@@ -168,9 +176,15 @@ class RouteTable:
             msg = f"METRION_ORIGINS names {', '.join(unknown)}; the providers are {known}"
             raise ValueError(msg)
         self.origins = {
-            name: parse_origin(origins.get(name, provider.origin))
+            name: _origin_of(provider, origins.get(name))
             for name, provider in self.providers.items()
         }
+        # The longest first: Anthropic's short paths begin as all others do.
+        self._prefixes = sorted(
+            ((prefix + "/", p) for p in self.providers.values() for prefix in p.prefixes),
+            key=lambda entry: -len(entry[0]),
+        )
+        self._known: set[tuple[str, str]] = set()
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: list[tuple[re.Pattern[str], Provider, Endpoint]] = []
         for provider in self.providers.values():
@@ -181,15 +195,16 @@ class RouteTable:
         for prefix in provider.prefixes:
             for client_path in endpoint.client_paths:
                 path = prefix + client_path
+                if (endpoint.method, path) in self._known:
+                    msg = f"{endpoint.method} {path} stands twice in the route table"
+                    raise ValueError(msg)
+                self._known.add((endpoint.method, path))
                 if "{model}" in path:
                     pattern = re.escape(path).replace(re.escape("{model}"), _MODEL)
                     self._patterns.append((re.compile(pattern + r"\Z"), provider, endpoint))
                     continue
-                methods = self._exact.setdefault(path, {})
-                if endpoint.method in methods:
-                    msg = f"{endpoint.method} {path} stands twice in the route table"
-                    raise ValueError(msg)
-                methods[endpoint.method] = Route(provider, endpoint, endpoint.path)
+                route = Route(provider, endpoint, endpoint.path)
+                self._exact.setdefault(path, {})[endpoint.method] = route
 
     def match(self, method: str, path: str) -> Route:
         """The route of a request.
@@ -222,10 +237,7 @@ class RouteTable:
 
     def provider_of(self, path: str) -> Provider | None:
         """Whose error shape an answer to this path takes, also where the path is no route."""
-        for provider in self.providers.values():
-            if any(path.startswith(prefix + "/") for prefix in provider.prefixes[:1]):
-                return provider
-        for provider in self.providers.values():
-            if any(path.startswith(prefix + "/") for prefix in provider.prefixes[1:]):
+        for prefix, provider in self._prefixes:
+            if path.startswith(prefix):
                 return provider
         return None
