@@ -3,12 +3,13 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 _LOOKUP = text("""
-    SELECT account_id, plan, providers, sealed, month_requests
+    SELECT account_id, plan, providers, sealed, month, month_requests
     FROM metrion.lookup_token(:digests)
 """)
 _LOOKUP_ACCOUNT = text("SELECT account_id, plan FROM metrion.account_by_token(:digests)")
@@ -22,6 +23,8 @@ class Caller:
     plan: str
     sealed_keys: Mapping[str, bytes] = field(repr=False)
     """Provider → sealed key; see `storage.keys.key_binding`."""
+    month: date
+    """The first day of the month (UTC, the database's clock) that `month_requests` is about."""
     month_requests: int
     """Recorded requests of this month (UTC) that were not refused; 0 in a plan without a limit."""
 
@@ -44,7 +47,7 @@ async def find_caller(connection: AsyncConnection, digests: Sequence[bytes]) -> 
     if row is None:
         return None
     keys = dict(zip(row.providers, map(bytes, row.sealed), strict=True))
-    return Caller(row.account_id, row.plan, keys, row.month_requests)
+    return Caller(row.account_id, row.plan, keys, row.month, row.month_requests)
 
 
 async def account_by_token(

@@ -28,12 +28,12 @@ ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 -- plpgsql, because it keeps its plan for the session; a SQL function is planned at every call.
 CREATE FUNCTION metrion.lookup_token(
   digests bytea[], OUT account_id uuid, OUT plan text, OUT providers text[], OUT sealed bytea[],
-  OUT month_requests bigint)
+  OUT month date, OUT month_requests bigint)
 RETURNS SETOF record LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 BEGIN
   RETURN QUERY
-    SELECT a.id, a.plan, keys.providers, keys.sealed,
+    SELECT a.id, a.plan, keys.providers, keys.sealed, date_trunc('month', now())::date,
       CASE a.plan WHEN 'free' THEN (
         SELECT coalesce(sum(u.requests - u.refused), 0)::bigint FROM metrion.usage_days AS u
         WHERE u.account_id = a.id AND u.day >= date_trunc('month', now())::date
