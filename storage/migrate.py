@@ -178,7 +178,7 @@ def _reporting_errors() -> Generator[None]:
         yield
     except (psycopg.Error, DBAPIError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
-        message = str(cause).strip()
+        message = str(cause).partition("\n")[0]
         if isinstance(cause, errors.InsufficientPrivilege):
             raise RightsMissing(
                 f"the database's administrator may not migrate: {message}"
