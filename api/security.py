@@ -3,11 +3,10 @@
 import ipaddress
 import math
 import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Final
 
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,6 +31,8 @@ _HEADERS: Final = {
 _STRICT_TRANSPORT: Final = "max-age=31536000; includeSubDomains"
 
 FAILED_TOKENS_PER_MINUTE: Final = 30
+_WINDOW_SECONDS: Final = 60.0
+_MOST_NETWORKS: Final = 10_000  # remembered at once; the one that failed longest ago is forgotten
 _IPV6_NETWORK_BITS: Final = 64  # what one customer of a provider has at least
 
 
@@ -64,12 +65,18 @@ class FailedTokens:
     """Counts unknown tokens by client address, in this process's memory.
 
     While an address has used up its share even a good token is refused: otherwise the refusal
-    would not slow down who is guessing.
+    would not slow down who is guessing. The memory of `limits` is not used: it starts a thread for
+    a hit, and never forgets a key.
     """
 
-    def __init__(self, per_minute: int = FAILED_TOKENS_PER_MINUTE) -> None:
-        self._limit = RateLimitItemPerMinute(per_minute)
-        self._window = MovingWindowRateLimiter(MemoryStorage())
+    def __init__(
+        self,
+        per_minute: int = FAILED_TOKENS_PER_MINUTE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
     def check(self, address: str) -> None:
         """Let an address try a token.
@@ -77,15 +84,21 @@ class FailedTokens:
         Raises:
             TooManyAttemptsError: it failed too often in the last minute.
         """
-        key = _network(address)
-        if self._window.test(self._limit, key):
+        failures = self._failures.get(_network(address), deque[float]())
+        if len(failures) < self._per_minute:
             return
-        wait = self._window.get_window_stats(self._limit, key).reset_time - time.time()
-        raise TooManyAttemptsError(headers={"Retry-After": str(max(1, math.ceil(wait)))})
+        wait = failures[0] + _WINDOW_SECONDS - self._clock()
+        if wait > 0:
+            raise TooManyAttemptsError(headers={"Retry-After": str(math.ceil(wait))})
 
     def count(self, address: str) -> None:
         """Note that a token from this address was unknown."""
-        self._window.hit(self._limit, _network(address))
+        network = _network(address)
+        failures = self._failures.setdefault(network, deque(maxlen=self._per_minute))
+        failures.append(self._clock())
+        self._failures.move_to_end(network)
+        if len(self._failures) > _MOST_NETWORKS:
+            self._failures.popitem(last=False)
 
 
 def _network(address: str) -> str:
