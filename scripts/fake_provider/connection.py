@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, cast, override
 
 from scripts.fake_provider.delivery import Plan, plan
-from scripts.fake_provider.knobs import Knobs
 from scripts.fake_provider.records import RecordedRequest, Violation
 from scripts.fake_provider.routes import respond
 from scripts.fake_provider.wire import ProtocolViolation, Request, RequestReader
@@ -107,10 +106,12 @@ class Connection(asyncio.Protocol):
         planned = plan(reply, head_only=request.method == "HEAD")
         if not request.persistent and planned.ending == "keep":
             planned = Plan(planned.start, planned.pieces, "fin")
-        if knobs.delay or knobs.interval or planned.ending in ("stall", "rst"):
+        interval = knobs.interval or (server.pace if reply.answer.events else 0.0)
+        if knobs.delay or interval or planned.ending in ("stall", "rst"):
             # Owned by the connection: connection_lost cancels it, and its end clears it.
-            task = asyncio.get_running_loop().create_task(self._deliver(planned, knobs, record))
-            self._task = task
+            self._task = asyncio.get_running_loop().create_task(
+                self._deliver(planned, knobs.delay, interval, record)
+            )
             return
         if record:
             record.answered_at = time.monotonic()
@@ -118,13 +119,15 @@ class Connection(asyncio.Protocol):
         if planned.ending == "fin":
             self.end()
 
-    async def _deliver(self, planned: Plan, knobs: Knobs, record: RecordedRequest | None) -> None:
+    async def _deliver(
+        self, planned: Plan, delay: float, interval: float, record: RecordedRequest | None
+    ) -> None:
         """Carry out a plan that takes time."""
-        await asyncio.sleep(knobs.delay)
+        await asyncio.sleep(delay)
         await self._write(planned.start)
         for index, piece in enumerate(planned.pieces, 1):
-            if index > 1 and knobs.interval:
-                await asyncio.sleep(knobs.interval)
+            if index > 1 and interval:
+                await asyncio.sleep(interval)
             if record and index == len(planned.pieces) and planned.ending in ("keep", "fin"):
                 record.answered_at = time.monotonic()
             await self._write(piece)

@@ -16,11 +16,17 @@ _POLL_SECONDS = 0.005
 
 
 class Server:
-    """Accepts connections on a running event loop."""
+    """Accepts connections on a running event loop.
 
-    def __init__(self, records: Records, *, recording: bool) -> None:
+    Attributes:
+        recording: whether requests are remembered.
+        pace: seconds between the events of a stream whose request says nothing else.
+    """
+
+    def __init__(self, records: Records, *, recording: bool, pace: float = 0.0) -> None:
         self.records = records
         self.recording = recording
+        self.pace = pace
         self.connections: set[Connection] = set()
         self.accepted = 0
         self._numbers = 0
