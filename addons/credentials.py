@@ -13,19 +13,32 @@ from storage.tokens import TOKEN_PREFIX, is_token
 
 TOKEN_HEADER = b"x-metrion-token"
 _KEY_HEADERS = frozenset({b"x-api-key", b"x-goog-api-key", b"api-key"})
-_CREDENTIAL_HEADERS = _KEY_HEADERS | {b"authorization", b"proxy-authorization", b"cookie"}
+_TAKEN_OFF = _KEY_HEADERS | {TOKEN_HEADER, b"authorization", b"proxy-authorization", b"cookie"}
 _QUERY_NAME = "key"
-_BEARER = re.compile(rb"bearer +", re.IGNORECASE)
+_TOKEN_PREFIX = TOKEN_PREFIX.encode()
+_BEARER = re.compile(rb"bearer(?: +|\Z)", re.IGNORECASE)
 # What may stand in a header without changing its meaning (RFC 9110 section 5.6.2, plus base64's).
 _OWN_KEY = re.compile(r"[!-~]{1,1024}\Z")
-# A shorter key could be a word of an ordinary answer.
-_GUARDED_MIN_BYTES = 16
-_ERROR_MAX_CHARS = 500
-# Forms of the providers' keys and of our tokens, wherever they stand in a text.
+# The shortest key that can be stored (`storage.keys`). A shorter one of the caller's own could be
+# a word of an ordinary answer.
+_GUARDED_MIN_BYTES = 8
+ERROR_MAX_CHARS = 500
+# Forms of the providers' keys and of our tokens, wherever they stand in a text; in an error message
+# also what may be the beginning of one, or one with asterisks in it.
 _SECRET_FORM = re.compile(
-    r"(?:sk|xai|gsk|pk|rk)-[A-Za-z0-9_*.-]{6,}|AIza[A-Za-z0-9_-]{10,}|Bearer +[!-~]+",
+    r"sk-metrion-[0-9a-f]{4,}|(?<![A-Za-z0-9])(?:sk|xai|gsk|pk|rk)[-_][A-Za-z0-9_*.-]{6,}"
+    r"|AIza[A-Za-z0-9_*-]{10,}|(?<![A-Za-z0-9])AQ\.[A-Za-z0-9_*-]{10,}"
+    r"|(?<=bearer )[!-~]{16,}|(?<=[?&]key=)[^&\s]+",
     re.IGNORECASE,
 )
+# In a label only what cannot be anything else: `sk-berlin-team` may be one.
+_WHOLE_SECRET = re.compile(
+    r"sk-metrion-[0-9a-f]{4,}|(?<![A-Za-z0-9])(?:sk|xai)-[A-Za-z0-9_-]{20,}"
+    r"|AIza[A-Za-z0-9_-]{20,}",
+    re.IGNORECASE,
+)
+# What a row, a terminal or PostgreSQL cannot take: controls, and halves of characters.
+_UNSPEAKABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(slots=True, repr=False)
@@ -43,7 +56,9 @@ def take_credentials(exchange: Exchange) -> Found:
     kept: list[tuple[bytes, bytes]] = []
     for name, value in exchange.headers:
         lower = name.lower()
-        if lower == TOKEN_HEADER:
+        if lower not in _TAKEN_OFF:
+            kept.append((name, value))
+        elif lower == TOKEN_HEADER:
             _add(found.tokens, value)
         elif lower in _KEY_HEADERS:
             _add(found.credentials, value)
@@ -52,8 +67,9 @@ def take_credentials(exchange: Exchange) -> Found:
                 _add(found.credentials, value[scheme.end() :])
             else:
                 found.is_other_scheme = found.is_other_scheme or bool(value.strip())
-        elif lower not in _CREDENTIAL_HEADERS:
-            kept.append((name, value))
+    if _TOKEN_PREFIX in b"\n".join([value for _, value in kept]):
+        # A token leaves Metrion in no header, whatever its name.
+        kept = [(name, value) for name, value in kept if _TOKEN_PREFIX not in value]
     exchange.headers = kept
     _take_from_query(exchange, found)
     return found
@@ -66,14 +82,14 @@ def _add(values: list[str], value: bytes) -> None:
 
 
 def _take_from_query(exchange: Exchange, found: Found) -> None:
-    if _QUERY_NAME not in unquote_plus(exchange.query):
+    if not exchange.query:
         return
     kept: list[str] = []
     for part in exchange.query.split("&"):
         name, _, value = part.partition("=")
-        if unquote_plus(name) == _QUERY_NAME:
+        if unquote_plus(name).strip().lower() == _QUERY_NAME:
             _add(found.credentials, unquote_plus(value).encode())
-        else:
+        elif TOKEN_PREFIX not in unquote_plus(part):
             kept.append(part)
     exchange.query = "&".join(kept)
 
@@ -179,5 +195,20 @@ class KeyGuard:
 
 def scrub(text: str) -> str:
     """An error message that is safe to keep: nothing key-like, one line, bounded."""
-    clean = _SECRET_FORM.sub("[redacted]", " ".join(text.split()))
-    return clean[:_ERROR_MAX_CHARS]
+    return _SECRET_FORM.sub("[redacted]", plain(text))[:ERROR_MAX_CHARS]
+
+
+def label(text: str | None, max_chars: int) -> str | None:
+    """A name that somebody else chose, safe to keep; None if nothing is left of it.
+
+    Args:
+        text: a requester or a model.
+        max_chars: longer ones are cut.
+    """
+    return (_WHOLE_SECRET.sub("[redacted]", plain(text))[:max_chars] or None) if text else None
+
+
+def plain(text: str) -> str:
+    """One line of valid Unicode without control characters."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else _UNSPEAKABLE.sub("\ufffd", line)
