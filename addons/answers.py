@@ -29,6 +29,7 @@ _KINDS: dict[int, tuple[str, str]] = {
     503: ("overloaded_error", "UNAVAILABLE"),
     504: ("timeout_error", "DEADLINE_EXCEEDED"),
 }
+_OTHER_KIND = ("api_error", "INTERNAL")
 
 # Response headers that a page of a listed origin may read (SPEC section 7).
 EXPOSED_HEADERS = (
@@ -51,7 +52,7 @@ class Answer:
 
 def error_body(shape: ErrorShape, refused: Refused, request_id: str) -> dict[str, Any]:
     """The JSON of an own error in one provider's shape."""
-    kind, google_status = _KINDS[refused.status]
+    kind, google_status = _KINDS.get(refused.status, _OTHER_KIND)
     if shape == "anthropic":
         error = {"type": kind, "message": refused.message}
         return {"type": "error", "error": error, "request_id": request_id}

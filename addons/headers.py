@@ -33,10 +33,19 @@ _NOT_SENT = _HOP_BY_HOP | {
     b"x-real-ip",
 }
 _OWN_PREFIXES = (b"x-metrion-", b"x-forwarded-")
-# What is not passed back: cookies of the provider, promises about the provider's own origin, and
-# CORS, which is Metrion's to say (SPEC section 7).
-_NOT_RETURNED = _HOP_BY_HOP | {b"set-cookie", b"set-cookie2", b"alt-svc"}
-_CORS_PREFIX = b"access-control-"
+# What is not passed back: cookies of the provider, what it says of its own origin (a browser would
+# take it for Metrion's, dashboard included), and CORS, which is Metrion's to say (SPEC section 7).
+_NOT_RETURNED = _HOP_BY_HOP | {
+    b"set-cookie",
+    b"set-cookie2",
+    b"alt-svc",
+    b"clear-site-data",
+    b"nel",
+    b"report-to",
+    b"reporting-endpoints",
+    b"strict-transport-security",
+}
+_NOT_RETURNED_PREFIXES = (b"access-control-", b"x-metrion-")
 
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BAD_TARGET = re.compile(r"[^!-~]|[\\#]")
@@ -54,7 +63,7 @@ def check_head(exchange: Exchange) -> None:
         raise Refused(400, "invalid_request", "The request target has characters no URL has.")
     if _ODD_PATH.search(exchange.path):
         raise Refused(400, "invalid_request", "The path is not in its plain form.")
-    if any(_BAD_VALUE.search(value) for _, value in exchange.headers):
+    if _BAD_VALUE.search(b"".join([value for _, value in exchange.headers])):
         raise Refused(400, "invalid_request", "A header value has control characters.")
 
 
@@ -91,22 +100,22 @@ def client_headers(headers: Headers) -> Headers:
     kept: Headers = []
     for name, value in headers:
         lower = name.lower()
-        if lower in _NOT_RETURNED or lower in named_in_connection:
-            continue
-        if lower.startswith((_CORS_PREFIX, b"x-metrion-")):
-            continue
-        kept.append((lower, value))
+        if (
+            lower not in _NOT_RETURNED
+            and lower not in named_in_connection
+            and not lower.startswith(_NOT_RETURNED_PREFIXES)
+        ):
+            kept.append((lower, value))
     return kept
 
 
 def _named_in_connection(headers: Headers) -> set[bytes]:
     """Header names that `Connection` declares to be for one hop only.
 
-    `content-length`, `content-type` and `host` are never dropped on a peer's word: that would
-    change what the message means.
+    What describes the body is never dropped on a peer's word: that would change what it means.
     """
     named: set[bytes] = set()
     for name, value in headers:
         if name.lower() == b"connection":
             named.update(part.strip().lower() for part in value.split(b","))
-    return named - {b"", b"close", b"content-length", b"content-type", b"host"}
+    return {name for name in named if not name.startswith(b"content-")}
