@@ -11,9 +11,8 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from storage.callers import Caller
-
 from addons.providers.base import Origin, Provider, Route
+from storage.callers import Caller
 from storage.pricing import TokenUsage
 
 Header = tuple[bytes, bytes]
@@ -91,8 +90,8 @@ class UsageMeter(Protocol):
         ...
 
     @property
-    def complete(self) -> bool:
-        """The stream has said its last word."""
+    def heard_last_word(self) -> bool:
+        """The stream has said that it is over."""
         ...
 
     def feed(self, chunk: bytes) -> None:
@@ -157,6 +156,7 @@ class Exchange:
         upstream_headers: request headers for the provider, without the key.
         usage_filter: keeps the usage chunk back where it was our wish, not the client's.
         guard: keeps the key out of what comes back.
+        client_gone: the client has left; the answer is read on only to learn its usage.
         recorded: the row was written; there is exactly one.
     """
 
@@ -189,6 +189,7 @@ class Exchange:
     outcome: Outcome = Outcome.OK
     error: str | None = None
     meter: UsageMeter | None = None
+    client_gone: bool = False
     recorded: bool = False
 
     def header(self, name: bytes) -> bytes | None:

@@ -298,16 +298,16 @@ class Gateway:
             exchange.marks.first_byte = time.monotonic()
         if exchange.meter:
             exchange.meter.feed(data)
-            if exchange.meter.complete:
+            if exchange.meter.heard_last_word:
                 # The last word of the stream: its row is on disk before the client reads it.
-                self._end(exchange, _outcome_of_status(exchange.status))
+                self._end(exchange, _outcome_of(exchange))
         if exchange.usage_filter:
             data = exchange.usage_filter.feed(data)
         return exchange.guard.feed(data) if exchange.guard else data
 
     def response(self, exchange: Exchange) -> bytes:
         """The answer is whole: the row, then the bytes that were held back, if any."""
-        self._end(exchange, _outcome_of_status(exchange.status))
+        self._end(exchange, _outcome_of(exchange))
         rest = exchange.usage_filter.finish() if exchange.usage_filter else b""
         if exchange.guard:
             rest = exchange.guard.feed(rest) + exchange.guard.finish()
@@ -328,13 +328,8 @@ class Gateway:
         except asyncio.CancelledError:
             message = "Metrion is shutting down."
             return self.refuse(exchange, Refused(503, "unavailable", message, retry_after=1))
-        except Exception as error:  # noqa: BLE001 - see below
-            # Fails closed: whatever went wrong, the request is answered and goes nowhere. The
-            # text of an unknown error may hold anything, so only its type is logged.
-            logger.error(  # noqa: TRY400 - a traceback could print what must not be logged
-                "a step of the gateway failed: %s (request %s)", type(error).__name__, exchange.id
-            )
-            return self.defect(exchange)
+        except Exception as error:  # noqa: BLE001 - fails closed, whatever it is
+            return self.defect(exchange, error)
 
     def refuse(self, exchange: Exchange, refused: Refused) -> Answer:
         """The answer to a refusal, after its row."""
@@ -344,8 +339,22 @@ class Gateway:
         self._end(exchange, refused.outcome)
         return answers.error_answer(exchange, refused)
 
-    def defect(self, exchange: Exchange) -> Answer:
-        """The answer to a defect of Metrion itself, after its row."""
+    def defect(self, exchange: Exchange, error: BaseException) -> Answer:
+        """The answer to a defect of Metrion itself, after its row.
+
+        The text of an unknown error may hold anything, so only its type and place are logged.
+        """
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        code = place.tb_frame.f_code if place else None
+        where = f"{code.co_qualname}:{place.tb_lineno}" if code and place else "unknown"
+        logger.error(
+            "Metrion failed on a request: %s in %s",
+            type(error).__name__,
+            where,
+            extra={"request_id": str(exchange.id)},
+        )
         message = f"Metrion failed on this request and did not forward it (id {exchange.id})."
         return self.refuse(exchange, Refused(500, "internal_error", message))
 
@@ -384,8 +393,11 @@ def _requester(exchange: Exchange) -> str | None:
     return label or None
 
 
-def _outcome_of_status(status: int | None) -> Outcome:
-    failed = status is None or status >= FIRST_ERROR_STATUS
+def _outcome_of(exchange: Exchange) -> Outcome:
+    """How an answer that came to its end counts."""
+    if exchange.client_gone:
+        return Outcome.CLIENT_CLOSED
+    failed = exchange.status is None or exchange.status >= FIRST_ERROR_STATUS
     return Outcome.PROVIDER_ERROR if failed else Outcome.OK
 
 

@@ -75,6 +75,12 @@ class Meter:
             except InflateError as error:
                 self._give_up(error)
 
+    @property
+    def heard_last_word(self) -> bool:
+        """The stream has said that it is over: whatever follows is no part of the answer."""
+        reader = self._reader
+        return self._events is not None and reader.has_last_word and reader.complete
+
     def feed(self, chunk: bytes) -> None:
         """Read bytes that pass by, cut anywhere."""
         if self._unreadable:

@@ -47,7 +47,7 @@ class Policy(Protocol):
         """The answer to a refusal; writes the row."""
         ...
 
-    def defect(self, exchange: Exchange) -> Answer:
+    def defect(self, exchange: Exchange, error: BaseException) -> Answer:
         """The answer to a defect of Metrion; writes the row."""
         ...
 

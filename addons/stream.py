@@ -7,7 +7,7 @@ or `error`. It replaces mitmproxy's own HttpStream, which cannot answer early, h
 goes on when a hook raises, and holds what it sends upstream where every addon can read it.
 
 Fails closed: a request goes upstream only from `_forward`, which is reached only when both steps
-returned without an answer. Whatever they raise becomes an answer.
+returned without an answer. Whatever is raised, there or here, becomes an answer.
 """
 
 # mitmproxy is typed in part: what its hints leave open is unknown to pyright, not to us.
@@ -83,6 +83,26 @@ class GatewayStream(WaitingLayer):
         self._view: FlowView | None = None
 
     def _handle_event(self, event: events.Event) -> Commands:
+        try:
+            yield from self._dispatch(event)
+        except Exception as error:  # noqa: BLE001 - fails closed, whatever it is
+            yield from self._defect(error)
+
+    def _defect(self, error: Exception) -> Commands:
+        """Something of ours raised: nothing more goes upstream, and the client is told."""
+        if self.phase is Phase.DONE:
+            return
+        answer = self.policy.defect(self.exchange, error)
+        yield from self._close_upstream()
+        if self.phase in (Phase.ANSWER, Phase.DISCARD):
+            yield from self._break_off("Metrion failed")
+            yield from self._drop()
+        elif self.client_gone:
+            yield from self._drop()
+        else:
+            yield from self._send_answer(answer)
+
+    def _dispatch(self, event: events.Event) -> Commands:
         match event:
             case ResponseData():
                 yield from self._answer_data(event.data)
@@ -178,9 +198,8 @@ class GatewayStream(WaitingLayer):
     def _forward(self) -> Commands:
         exchange = self.exchange
         origin = exchange.origin
-        if origin is None:  # no step decided where to: nothing may be sent
-            yield from self._send_answer(self.policy.defect(exchange))
-            return
+        if origin is None:
+            raise RuntimeError("no step decided where the request goes")
         if self._view:
             yield from self._view.forwarded()
         self.phase = Phase.CONNECT
@@ -332,7 +351,7 @@ class GatewayStream(WaitingLayer):
         """The client hung up or reset its stream."""
         if self.phase in (Phase.WAIT, Phase.ANSWER) and not self.client_gone:
             # The provider goes on and charges for it: read on, to learn what it was.
-            self.client_gone = True
+            self.client_gone = self.exchange.client_gone = True
             self.set_deadline(self.policy.drain_seconds)
             return
         if self.phase is not Phase.DONE:

@@ -69,6 +69,9 @@ def _extras(metadata: Mapping[str, Any]) -> dict[str, int]:
 class GenerateReader(Reader):
     """Reads generated content and embeddings; of several objects the last usage holds."""
 
+    # A finish reason is one candidate's: more may follow.
+    has_last_word = False
+
     def __init__(self) -> None:
         super().__init__()
         self._last_counted: bytes | None = None

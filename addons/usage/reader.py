@@ -14,7 +14,10 @@ class Reader:
         model: as the provider returned it.
         error_message: the provider's, at most 500 characters, not scrubbed of secrets.
         complete: the answer ended as its protocol ends.
+        has_last_word: a stream says so itself when it is over (`[DONE]`, `message_stop`).
     """
+
+    has_last_word = True
 
     def __init__(self) -> None:
         self.usage: TokenUsage | None = None

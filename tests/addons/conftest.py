@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -63,7 +64,10 @@ class MemoryService:
         account, other = uuid.uuid4(), uuid.uuid4()
         self.account_id = account
         sealed = {n: keys.seal(k.encode(), key_binding(account, n)) for n, k in KEYS.items()}
-        callers = {TOKEN: Caller(account, "pro", sealed, 0), OTHER_TOKEN: Caller(other, "pro", {}, 0)}
+        callers = {
+            TOKEN: Caller(account, "pro", sealed, date(2026, 1, 1), 0),
+            OTHER_TOKEN: Caller(other, "pro", {}, date(2026, 1, 1), 0),
+        }
 
         async def find_caller(token: str) -> Caller | None:
             return callers.get(token)
@@ -154,6 +158,8 @@ class Proxy:
         return len(self.master.addons.get("proxyserver").connections)
 
     def stop(self) -> None:
+        if not self._thread.is_alive():
+            return
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(20)
         self._thread.join(10)
         assert not self._thread.is_alive()
@@ -290,9 +296,7 @@ def connect_to() -> Iterator[Callable[[Proxy], RawClient]]:
 
 
 @pytest.fixture
-def connect(
-    proxy: Proxy, connect_to: Callable[[Proxy], RawClient]
-) -> Callable[[], RawClient]:
+def connect(proxy: Proxy, connect_to: Callable[[Proxy], RawClient]) -> Callable[[], RawClient]:
     """More connections to `proxy`."""
     return lambda: connect_to(proxy)
 

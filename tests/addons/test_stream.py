@@ -210,9 +210,7 @@ def test_a_refusal_does_not_wait_for_the_body(proxy, client, provider, chat):
 
 
 def test_an_endless_body_of_a_refused_request_is_not_read_for_ever(proxy, client):
-    client.send(
-        b"POST /nowhere HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n"
-    )
+    client.send(b"POST /nowhere HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n")
     status, headers = client.head()
     assert status == 404
     assert headers["connection"] == "close"
