@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from api.deps import ServicesHere
 from api.errors import RETRY_SECONDS, UnavailableError, documented
-from storage.callers import account_by_token
-from storage.errors import DatabaseUnavailable
+from storage.errors import DatabaseUnavailable, SchemaError
+from storage.schema import check_schema
 
 router = APIRouter(tags=["Operation"])
 log = logging.getLogger("metrion.api")
@@ -38,9 +38,11 @@ async def ready(services: ServicesHere) -> Ready:
     """Answer 200 if the database answers and has the schema that this version expects."""
     try:
         async with services.database.system() as connection:
-            await account_by_token(connection, [])
+            await check_schema(connection)
     except DatabaseUnavailable as error:
         raise _not_ready(error, "The database does not answer.") from error
+    except SchemaError as error:
+        raise _not_ready(error, f"The schema does not fit: {error}.") from error
     return Ready()
 
 
