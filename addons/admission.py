@@ -1,68 +1,171 @@
-"""Who may send how much: the one function that every forwarded request passes.
+"""Who may send how much: the one place that every forwarded request passes, twice.
 
-Two limits (SPEC section 6): requests per minute and token, and requests per calendar month (UTC)
-and account. The minute is a moving window; requests that were refused for it do not count.
+Two limits (SPEC section 6): requests per minute, and requests per calendar month (UTC). `admit`
+decides on the head and counts for the minute. The month counts what is forwarded, so its count is
+in `count_forwarded`, at the very moment when nothing can refuse the request any more: there is no
+reservation that somebody could forget to give back, and nothing waits between check and count.
 """
 
 import math
+import time
+from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from uuid import UUID
 
-from limits import RateLimitItemPerMinute
 from limits.aio.storage import Storage
-from limits.aio.strategies import MovingWindowRateLimiter
 
 from addons.exchange import Exchange, Refused
+from addons.rate_window import WINDOW_SECONDS, MemoryWindow, RateWindow, SharedWindow
+from storage.callers import Caller
 
-WINDOW_SECONDS = 60
+UNLIMITED_PLAN = "pro"
+# An account that is pushed out starts again from what the database knows of it. More than the
+# keyring keeps, so that whoever is pushed out is looked up anew.
+MAX_ACCOUNTS = 20_000
 
 
 class Admission:
     """Limits of all callers of this process, or of all processes that share a store.
 
     Args:
-        store: where the window is kept: memory of this process, or Valkey for several.
-        rate_per_minute: requests per 60 seconds and token.
+        store: of `limits`, where several processes share the rate window; None: it is in the
+            memory of this one.
+        rate_per_minute: requests per 60 seconds and account.
         monthly_requests_free: requests per calendar month of an account on the Free plan.
-        now: wall clock in seconds since 1970, the clock that `limits` uses.
+        now: wall clock in seconds since 1970.
+        clock: seconds, monotonic.
     """
 
     def __init__(
         self,
-        store: Storage,
+        store: Storage | None,
         *,
         rate_per_minute: int,
         monthly_requests_free: int,
         now: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._window = MovingWindowRateLimiter(store)
-        self._rate = RateLimitItemPerMinute(rate_per_minute)
-        self._monthly_requests_free = monthly_requests_free
-        self._now = now
+        self._rate_per_minute = rate_per_minute
+        self._window: RateWindow = (
+            MemoryWindow(rate_per_minute, clock)
+            if store is None
+            else SharedWindow(store, rate_per_minute, now)
+        )
+        self._allowance = MonthlyAllowance(monthly_requests_free, now)
 
     async def admit(self, exchange: Exchange) -> None:
-        """Count the request, or refuse it.
+        """Decide on the head; counts for the minute. A request refused here counts for neither.
 
         Raises:
             Refused: 429 `rate_limited` or `monthly_limit`, with the seconds to wait.
         """
-        caller = exchange.caller
-        if caller is None:
-            message = "admission before authentication"
-            raise RuntimeError(message)
-        account = str(caller.account_id)
-        if not await self._window.hit(self._rate, account):
-            stats = await self._window.get_window_stats(self._rate, account)
-            wait = max(1, math.ceil(stats.reset_time - self._now()))
+        caller = _caller_of(exchange)
+        self._allowance.check(caller)
+        wait = await self._window.hit(str(caller.account_id))
+        if wait > 0:
+            seconds = math.ceil(wait)
             message = (
-                f"More than {self._rate.amount} requests in {WINDOW_SECONDS} seconds. "
-                f"Try again in {wait} seconds."
+                f"More than {self._rate_per_minute} requests in {WINDOW_SECONDS:g} seconds. "
+                f"Try again in {seconds} second{'' if seconds == 1 else 's'}."
             )
-            raise Refused(429, "rate_limited", message, retry_after=min(wait, WINDOW_SECONDS))
+            raise Refused(429, "rate_limited", message, retry_after=seconds)
+
+    def count_forwarded(self, exchange: Exchange) -> None:
+        """Count a request for the month: the last thing before it is forwarded or replayed.
+
+        Raises:
+            Refused: 429 `monthly_limit`, if others have used the allowance up since `admit`.
+        """
+        self._allowance.spend(_caller_of(exchange))
 
 
-def seconds_to_next_month(now: float) -> int:
-    """Whole seconds until the first of the next month, 00:00 UTC."""
-    today = datetime.fromtimestamp(now, UTC)
-    year, month = divmod(today.year * 12 + today.month, 12)
-    return math.ceil(datetime(year, month + 1, 1, tzinfo=UTC).timestamp() - now)
+class MonthlyAllowance:
+    """What accounts have used of this month, as far as this process knows.
+
+    An account's count is the larger of two: what the database said when the account was looked up
+    (all processes' requests, except those whose rows are still on their way), and what this process
+    had counted. So it never falls, and a restart forgets only rows that are still on their way.
+
+    Args:
+        monthly_requests_free: of an account in any plan but the unlimited one.
+        now: wall clock in seconds since 1970.
+    """
+
+    def __init__(self, monthly_requests_free: int, now: Callable[[], float]) -> None:
+        self._limit = monthly_requests_free
+        self._now = now
+        self._month = date.min
+        self._begins_at = self._ends_at = 0.0
+        # Least recently counted first.
+        self._used: OrderedDict[UUID, int] = OrderedDict()
+
+    def check(self, caller: Caller) -> None:
+        """Refuse a caller whose allowance is used up, without counting.
+
+        Raises:
+            Refused: 429 `monthly_limit`.
+        """
+        if caller.plan != UNLIMITED_PLAN and self._used_by(caller) >= self._limit:
+            raise self._refusal()
+
+    def spend(self, caller: Caller) -> None:
+        """Count one request, or refuse it.
+
+        Raises:
+            Refused: 429 `monthly_limit`.
+        """
+        if caller.plan == UNLIMITED_PLAN:
+            return
+        used = self._used_by(caller)
+        if used >= self._limit:
+            raise self._refusal()
+        self._used[caller.account_id] = used + 1
+        self._used.move_to_end(caller.account_id)
+        if len(self._used) > MAX_ACCOUNTS:
+            self._used.popitem(last=False)
+
+    def _used_by(self, caller: Caller) -> int:
+        now = self._now()
+        if not self._begins_at <= now < self._ends_at:
+            self._begin_month(now)
+        # A caller may have been looked up last month.
+        known = caller.month_requests if caller.month == self._month else 0
+        return max(self._used.get(caller.account_id, 0), known)
+
+    def _begin_month(self, now: float) -> None:
+        # Whole seconds: fractions could be rounded up into a month that has not begun.
+        today = datetime.fromtimestamp(math.floor(now), UTC)
+        first = datetime(today.year, today.month, 1, tzinfo=UTC)
+        self._month = first.date()
+        self._begins_at = first.timestamp()
+        self._ends_at = _next_month(first).timestamp()
+        self._used.clear()
+
+    def _refusal(self) -> Refused:
+        again = datetime.fromtimestamp(self._ends_at, UTC)
+        message = (
+            f"The {self._limit:,} requests of this month that the Free plan includes are used up. "
+            f"The count starts again on {again:%Y-%m-%d} at 00:00 UTC. To go on at once, switch to "
+            "Pro on Settings, Plan."
+        )
+        seconds = math.ceil(self._ends_at - self._now())
+        return Refused(
+            429,
+            "monthly_limit",
+            message,
+            retry_after=max(1, seconds),
+            # Read by the SDKs of OpenAI and Anthropic, which would try again within seconds.
+            headers={"x-should-retry": "false"},
+        )
+
+
+def _next_month(first: datetime) -> datetime:
+    year, month = divmod(first.year * 12 + first.month, 12)
+    return first.replace(year=year, month=month + 1)
+
+
+def _caller_of(exchange: Exchange) -> Caller:
+    if exchange.caller is None:
+        raise RuntimeError("admission before authentication")
+    return exchange.caller

@@ -2,6 +2,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Callable
+from datetime import date
 
 import pytest
 
@@ -47,7 +48,7 @@ class World:
     def add(self, token: str, plan: str = "free") -> Caller:
         old = self.callers.get(token)
         account_id = old.account_id if old else uuid.uuid4()
-        self.callers[token] = Caller(account_id, plan, {"openai": b"sealed"}, 0)
+        self.callers[token] = Caller(account_id, plan, {"openai": b"sealed"}, date(2025, 6, 1), 0)
         return self.callers[token]
 
     async def identify(self, token: str = TOKEN) -> Caller:
