@@ -1,14 +1,16 @@
 """The log row of an exchange, and how many rows refusals may write."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
-from addons.credentials import scrub
+from addons.credentials import label, plain, scrub
 from addons.exchange import Exchange, Marks, Outcome
 
+MODEL_MAX_CHARS = 200
+REQUESTER_MAX_CHARS = 200
 REFUSED_ROWS_PER_MINUTE = 10
 _MINUTE_SECONDS = 60.0
 _MAX_ACCOUNTS = 10_000
@@ -30,18 +32,14 @@ def request_log(exchange: Exchange, *, left_out: int) -> dict[str, Any]:
         left_out: refused requests before this one that have no row.
     """
     marks, route, caller, meter = exchange.marks, exchange.route, exchange.caller, exchange.meter
-    error = exchange.error
-    if left_out:
-        note = f"{left_out} refused requests before this one are not logged"
-        error = f"{error} ({note})" if error else note
     return {
         "id": str(exchange.id),
         "account_id": str(caller.account_id) if caller else None,
         "created_at": exchange.created_at.isoformat(),
         "provider": route.provider.name if route else None,
         "endpoint": route.endpoint.name if route else None,
-        "model": (meter.model if meter else None) or exchange.model,
-        "requester": exchange.requester,
+        "model": label((meter.model if meter else None) or exchange.model, MODEL_MAX_CHARS),
+        "requester": label(exchange.requester, REQUESTER_MAX_CHARS),
         "mode": exchange.mode.value,
         "status": exchange.status,
         "outcome": exchange.outcome.value,
@@ -51,9 +49,23 @@ def request_log(exchange: Exchange, *, left_out: int) -> dict[str, Any]:
         "latency_ms": milliseconds(marks.head, marks.end),
         "ttfb_ms": milliseconds(marks.head, marks.first_byte),
         "overhead_ms": overhead_ms(marks),
-        "error": scrub(error) if error else None,
+        "error": _error(exchange, left_out),
         "left_out": left_out,
     }
+
+
+def _error(exchange: Exchange, left_out: int) -> str | None:
+    """The error message, without anything secret; the note first, so that it is not cut off."""
+    said: list[str] = []
+    if left_out:
+        said.append(f"({left_out} refused requests before this one are not logged)")
+    if exchange.error:
+        message = plain(exchange.error)
+        if exchange.guard:
+            # A key may have a form that `scrub` does not know; the guard knows the key itself.
+            message = exchange.guard.blot(message.encode()).decode()
+        said.append(message)
+    return scrub(" ".join(said)) or None
 
 
 def milliseconds(start: float | None, end: float | None) -> float | None:
@@ -80,13 +92,14 @@ def overhead_ms(marks: Marks) -> float | None:
 
 @dataclass(slots=True)
 class _Count:
-    since: float
-    written: int = 0
+    """Times of the last rows of an account, and the refusals without one since."""
+
+    written: deque[float] = field(default_factory=lambda: deque(maxlen=REFUSED_ROWS_PER_MINUTE))
     left_out: int = 0
 
 
 class RefusalRows:
-    """Keeps refusals from filling the disk: ten rows a minute and account, the rest counted.
+    """Keeps refusals from filling the disk: ten rows in any minute and account, the rest counted.
 
     Args:
         clock: seconds, monotonic.
@@ -103,15 +116,14 @@ class RefusalRows:
         now = self._clock()
         count = self._counts.get(account_id)
         if count is None:
-            count = self._counts[account_id] = _Count(now)
+            count = self._counts[account_id] = _Count()
             if len(self._counts) > _MAX_ACCOUNTS:
                 self._counts.popitem(last=False)
-        elif now - count.since >= _MINUTE_SECONDS:
-            count.since, count.written = now, 0
-        if count.written >= REFUSED_ROWS_PER_MINUTE:
+        written = count.written
+        if len(written) == REFUSED_ROWS_PER_MINUTE and now - written[0] < _MINUTE_SECONDS:
             count.left_out += 1
             return False
-        count.written += 1
+        written.append(now)
         return True
 
     def take_left_out(self, account_id: UUID) -> int:
