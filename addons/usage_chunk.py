@@ -10,7 +10,9 @@ from typing import Any, cast
 import jiter
 
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_EVENT_END_BYTES = 4
 _DATA = re.compile(rb"^data: ?(.*)$", re.MULTILINE)
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 # No provider sends events this long; one that does is passed on unread.
 _MAX_HELD_BYTES = 1024 * 1024
 
@@ -26,10 +28,12 @@ class UsageChunkFilter:
         """The next bytes; returns the events that are complete and pass."""
         if self._is_open:
             return data
+        # What was held has no end of an event in it, except that one may have begun.
+        searched = max(0, len(self._held) - _EVENT_END_BYTES + 1)
         self._held += data
         passed: list[bytes] = []
         start = 0
-        for end in _EVENT_END.finditer(self._held):
+        for end in _EVENT_END.finditer(self._held, searched):
             event = self._held[start : end.end()]
             start = end.end()
             if not _is_usage_chunk(event):
@@ -47,7 +51,8 @@ class UsageChunkFilter:
 
 
 def _is_usage_chunk(event: bytes) -> bool:
-    if b'"usage"' not in event:
+    # Some send `"usage":null` with every chunk, so the rarer mark is looked for as well.
+    if b'"usage"' not in event or _NO_CHOICES.search(event) is None:
         return False
     line = _DATA.search(event)
     if line is None:
