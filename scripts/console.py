@@ -4,10 +4,10 @@ Written by a thread of its own: a terminal or pipe that nobody reads must not st
 What does not fit in the queue meanwhile is left out and counted.
 """
 
+import os
 import queue
-import sys
 import threading
-from typing import IO, Self
+from typing import Self
 
 _QUEUED_LINES = 10_000
 _CLOSE_SECONDS = 2.0
@@ -17,8 +17,13 @@ _NAME_WIDTH = 8
 class Console:
     """Standard output and error, shared by all who have something to say; close it at the end."""
 
-    def __init__(self, out: IO[str] | None = None, errors: IO[str] | None = None) -> None:
-        self._streams = (out or sys.stdout, errors or sys.stderr)
+    def __init__(self, out: int = 1, errors: int = 2) -> None:
+        """Take two open files, by number.
+
+        Numbers, not `sys.stdout`: its lock, held by a writer that waits for its reader, would keep
+        the interpreter from ending.
+        """
+        self._files = (out, errors)
         self._lines: queue.Queue[tuple[int, str] | None] = queue.Queue(_QUEUED_LINES)
         self._left_out = 0
         # a daemon: a reader that never reads must not keep the process from ending
@@ -65,10 +70,10 @@ class Console:
                 self._write(1, f"metrion: {left_out} lines were left out here")
 
     def _write(self, number: int, text: str) -> None:
-        stream = self._streams[number]
+        rest = f"{text}\n".encode(errors="replace")
         try:
-            stream.write(f"{text}\n")
-            stream.flush()
-        except (OSError, ValueError):
+            while rest:
+                rest = rest[os.write(self._files[number], rest) :]
+        except OSError:
             # The reader is gone: nobody is left to tell, and the work goes on.
             return

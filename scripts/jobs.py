@@ -1,7 +1,7 @@
 """The jobs process, `python -m scripts.jobs`: what has to be done by itself, again and again.
 
-Every job has a task of its own in one group: none outlives the process's end, none waits for another.
-SIGTERM and SIGINT end it, with exit code 0; what is under way is rolled back and done the next time.
+Every job has a task of its own in one group: none outlives the others, none waits for another.
+SIGTERM and SIGINT end it, with exit code 0; what is under way is rolled back, for the next time.
 """
 
 import asyncio

@@ -179,9 +179,8 @@ class _Output(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         *lines, rest = (self._parts[fd] + data).split(b"\n")
-        while len(rest) > _LONGEST_LINE_BYTES:
-            lines.append(rest[:_LONGEST_LINE_BYTES])
-            rest = rest[_LONGEST_LINE_BYTES:]
+        if len(rest) > _LONGEST_LINE_BYTES:
+            lines, rest = [*lines, rest], b""
         self._parts[fd] = rest
         for line in lines:
             self._pass_on(fd, line)
@@ -204,7 +203,7 @@ class _Output(asyncio.SubprocessProtocol):
             self.ended.set_result(status)
 
     def _pass_on(self, fd: int, line: bytes) -> None:
-        text = line.decode(errors="replace").rstrip("\r")
+        text = line[:_LONGEST_LINE_BYTES].decode(errors="replace").rstrip("\r")
         if fd == 2 and text.strip():  # noqa: PLR2004 - standard error
             self.last_words = text.strip()
         self._console.line(self._name, text, error=fd == 2)  # noqa: PLR2004
