@@ -24,7 +24,7 @@ ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
 -- ------------------------------------------------------------------------ who is calling
 -- The account behind a token, by the digests it may be stored under, and its sealed keys; for a plan
--- with a monthly limit also what it has used of it: requests of this month (UTC) that were not refused.
+-- with a monthly limit also what it has used of it this month (UTC).
 -- plpgsql, because it keeps its plan for the session; a SQL function is planned at every call.
 CREATE FUNCTION metrion.lookup_token(
   digests bytea[], OUT account_id uuid, OUT plan text, OUT providers text[], OUT sealed bytea[],
@@ -35,7 +35,7 @@ BEGIN
   RETURN QUERY
     SELECT a.id, a.plan, keys.providers, keys.sealed, date_trunc('month', now())::date,
       CASE a.plan WHEN 'free' THEN (
-        SELECT coalesce(sum(u.requests - u.refused), 0)::bigint FROM metrion.usage_days AS u
+        SELECT coalesce(sum(u.forwarded), 0)::bigint FROM metrion.usage_days AS u
         WHERE u.account_id = a.id AND u.day >= date_trunc('month', now())::date
       ) ELSE 0 END
     FROM metrion.tokens AS t
@@ -69,13 +69,14 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION metrion.account_id_by_email(text) TO metrion_api;
 
--- All accounts: for the administrator only, who acts as metrion_owner; no service role may.
-CREATE FUNCTION metrion.list_accounts() RETURNS SETOF metrion.accounts
+-- Accounts, the oldest first; all of them if `most` is NULL.  For the administrator only, who acts as
+-- metrion_owner; no service role may.
+CREATE FUNCTION metrion.list_accounts(most integer) RETURNS SETOF metrion.accounts
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  RETURN QUERY SELECT * FROM metrion.accounts ORDER BY created_at, id;
+  RETURN QUERY SELECT * FROM metrion.accounts ORDER BY created_at, id LIMIT most;
 END $$;
-GRANT EXECUTE ON FUNCTION metrion.list_accounts() TO metrion_owner;
+GRANT EXECUTE ON FUNCTION metrion.list_accounts(integer) TO metrion_owner;
 
 -- ------------------------------------------------------------------------ retention
 -- Deletes up to `chunk` log rows that are past their account's window but in a partition that stays

@@ -84,6 +84,8 @@ BEGIN
       count(*) FILTER (WHERE status >= 400) AS errors,
       count(*) FILTER (WHERE outcome = 'refused') AS refused,
       sum(left_out) AS left_out,
+      count(*) FILTER (WHERE outcome <> 'refused' AND (overhead_ms IS NOT NULL OR cached))
+        AS forwarded,
       count(*) FILTER (WHERE cached) AS cached,
       coalesce(sum(input_tokens), 0) AS input_tokens,
       coalesce(sum(cache_read_tokens), 0) AS cache_read_tokens,
@@ -101,15 +103,16 @@ BEGIN
     FROM fresh GROUP BY 1, 2, 3, 4, 5
   ), hours AS (
     INSERT INTO metrion.usage_hours AS u (
-      account_id, hour, provider, model, requester, requests, errors, refused, left_out, cached,
-      input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
-      total_tokens, cost_usd, unreported, unpriced, timed, latency_ms_sum)
+      account_id, hour, provider, model, requester, requests, errors, refused, left_out,
+      forwarded, cached, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens,
+      reasoning_tokens, total_tokens, cost_usd, unreported, unpriced, timed, latency_ms_sum)
     SELECT * FROM sums
     ON CONFLICT (account_id, hour, provider, model, requester) DO UPDATE SET
       requests = u.requests + excluded.requests,
       errors = u.errors + excluded.errors,
       refused = u.refused + excluded.refused,
       left_out = u.left_out + excluded.left_out,
+      forwarded = u.forwarded + excluded.forwarded,
       cached = u.cached + excluded.cached,
       input_tokens = u.input_tokens + excluded.input_tokens,
       cache_read_tokens = u.cache_read_tokens + excluded.cache_read_tokens,
@@ -124,12 +127,12 @@ BEGIN
       latency_ms_sum = u.latency_ms_sum + excluded.latency_ms_sum
   ), days AS (
     INSERT INTO metrion.usage_days AS u (
-      account_id, day, provider, model, requester, requests, errors, refused, left_out, cached,
-      input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
-      total_tokens, cost_usd, unreported, unpriced, timed, latency_ms_sum)
+      account_id, day, provider, model, requester, requests, errors, refused, left_out,
+      forwarded, cached, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens,
+      reasoning_tokens, total_tokens, cost_usd, unreported, unpriced, timed, latency_ms_sum)
     SELECT account_id, hour::date, provider, model, requester, sum(requests), sum(errors),
-      sum(refused), sum(left_out), sum(cached), sum(input_tokens), sum(cache_read_tokens),
-      sum(cache_write_tokens), sum(output_tokens), sum(reasoning_tokens), sum(total_tokens),
+      sum(refused), sum(left_out), sum(forwarded), sum(cached), sum(input_tokens),
+      sum(cache_read_tokens), sum(cache_write_tokens), sum(output_tokens), sum(reasoning_tokens), sum(total_tokens),
       sum(cost_usd), sum(unreported), sum(unpriced), sum(timed), sum(latency_ms_sum)
     FROM sums GROUP BY 1, 2, 3, 4, 5
     ON CONFLICT (account_id, day, provider, model, requester) DO UPDATE SET
@@ -137,6 +140,7 @@ BEGIN
       errors = u.errors + excluded.errors,
       refused = u.refused + excluded.refused,
       left_out = u.left_out + excluded.left_out,
+      forwarded = u.forwarded + excluded.forwarded,
       cached = u.cached + excluded.cached,
       input_tokens = u.input_tokens + excluded.input_tokens,
       cache_read_tokens = u.cache_read_tokens + excluded.cache_read_tokens,

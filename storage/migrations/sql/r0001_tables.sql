@@ -83,6 +83,7 @@ CREATE TABLE metrion.request_logs_7 PARTITION OF metrion.request_logs
 CREATE TABLE metrion.request_logs_90 PARTITION OF metrion.request_logs
   FOR VALUES IN (90) PARTITION BY RANGE (created_at);
 COMMENT ON COLUMN metrion.request_logs.status IS 'NULL: the client left before there was one';
+COMMENT ON COLUMN metrion.request_logs.overhead_ms IS 'NULL: it was not forwarded';
 COMMENT ON COLUMN metrion.request_logs.left_out IS
   'refusals of this account just before this one that got no row of their own';
 
@@ -97,6 +98,7 @@ CREATE TABLE metrion.usage_days (
   errors bigint NOT NULL,
   refused bigint NOT NULL,
   left_out bigint NOT NULL,
+  forwarded bigint NOT NULL,
   cached bigint NOT NULL,
   input_tokens bigint NOT NULL,
   cache_read_tokens bigint NOT NULL,
@@ -114,6 +116,8 @@ CREATE TABLE metrion.usage_days (
 COMMENT ON COLUMN metrion.usage_days.errors IS 'status 400 and above, refusals among them';
 COMMENT ON COLUMN metrion.usage_days.refused IS 'answered by Metrion instead of the provider';
 COMMENT ON COLUMN metrion.usage_days.left_out IS 'refusals that got no log row; not in requests';
+COMMENT ON COLUMN metrion.usage_days.forwarded IS
+  'reached the provider, or the cache instead: what a monthly limit counts';
 COMMENT ON COLUMN metrion.usage_days.unreported IS
   'went to the provider and succeeded or broke off, but no usage is known: tokens and cost are short';
 COMMENT ON COLUMN metrion.usage_days.unpriced IS
@@ -183,6 +187,7 @@ GRANT SELECT, INSERT, UPDATE (id, digest, sealed, created_at), DELETE
 GRANT SELECT (account_id, provider, last_four, created_at), INSERT,
   UPDATE (sealed, last_four, created_at), DELETE
   ON metrion.provider_keys TO metrion_api;
+GRANT SELECT ON metrion.alembic_version TO metrion_api;
 GRANT SELECT ON metrion.request_logs, metrion.usage_days, metrion.usage_hours, metrion.latency_days
   TO metrion_api;
 
