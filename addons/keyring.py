@@ -86,17 +86,17 @@ class Keyring:
             return entry.caller
         if now < self._unknown.get(digest, -math.inf):
             raise _invalid_token()
-        return await self._look_up(token, digest, entry)
+        return await self._look_up(token, digest)
 
-    async def _look_up(self, token: str, digest: bytes, entry: _Entry | None) -> Caller:
+    async def _look_up(self, token: str, digest: bytes) -> Caller:
         if self._clock() < self._away_until:
-            return self._offline(digest, entry)
+            return self._offline(digest)
         generation = self._generation
         try:
             caller = await self._find_caller(token)
         except DatabaseUnavailable:
             self._away_until = self._clock() + AWAY_SECONDS
-            return self._offline(digest, entry)
+            return self._offline(digest)
         is_current = generation == self._generation
         if caller is None:
             # Whatever was read: an answer that the database has spoken against is never used again.
@@ -108,11 +108,10 @@ class Keyring:
             self._keep(digest, caller)
         return caller
 
-    def _offline(self, digest: bytes, entry: _Entry | None) -> Caller:
-        # `is`: an entry that was dropped while the look-up was under way no longer counts.
-        if entry is None or self._entries.get(digest) is not entry:
-            raise _unavailable()
-        if self._clock() >= entry.expires_at:
+    def _offline(self, digest: bytes) -> Caller:
+        # Looked for again: it may have been dropped while the database was asked.
+        entry = self._entries.get(digest)
+        if entry is None or self._clock() >= entry.expires_at:
             raise _unavailable()
         return entry.caller
 

@@ -285,6 +285,21 @@ class TestAway:
             world.hold.set()
         assert asking.result() == AWAY
 
+    async def test_a_newer_answer_counts_for_whoever_asked_in_vain(self, world: World) -> None:
+        old = world.add(TOKEN)
+        await world.identify()
+        world.is_away, world.is_listening, world.hold = True, False, asyncio.Event()
+        first = world.hold
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(world.identify())
+            await asyncio.sleep(0)
+            world.keyring.invalidate(old.account_id)
+            world.is_away, world.hold = False, None
+            new = world.add(TOKEN, "pro")
+            assert await world.identify() is new
+            first.set()
+        assert asking.result() is new
+
     async def test_a_refused_token_is_not_trusted_again(self, world: World) -> None:
         # regenerated while nobody listened; the answer came together with other news
         world.add(TOKEN)

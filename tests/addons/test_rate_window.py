@@ -130,6 +130,16 @@ class TestMemoryWindow:
         assert len(kept) <= WINDOW_SECONDS
         assert sum(map(len, kept.values())) <= 3 * WINDOW_SECONDS
 
+    async def test_a_busy_key_keeps_no_idle_ones(self) -> None:
+        clock = Clock()
+        window = MemoryWindow(3, clock)
+        for number in range(10_000):
+            clock.now += 1
+            if number % 30 == 0:
+                await window.hit("busy")
+            await window.hit(str(number))
+        assert len(window._passed) <= WINDOW_SECONDS + 1
+
     async def test_whoever_is_at_the_limit_is_not_forgotten(self) -> None:
         clock = Clock()
         window = MemoryWindow(1, clock)
@@ -138,3 +148,10 @@ class TestMemoryWindow:
             clock.now += 1
             assert await window.hit("first") > 0
             assert await window.hit(str(number)) == 0
+
+
+class TestSharedWindow:
+    async def test_the_oldest_may_leave_between_refusal_and_answer(self, clock: Clock) -> None:
+        window = SharedWindow(MemoryStorage(), 1, lambda: clock.now + WINDOW_SECONDS)
+        await window.hit("a")
+        assert 0 < await window.hit("a") < 1

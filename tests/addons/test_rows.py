@@ -118,6 +118,7 @@ class TestRequestLog:
         answers = [None, meter(json.dumps({"model": said, "error": {"message": said}}).encode())]
         for answer in answers:
             made = exchange(requester=requester, model=model, error=error, meter=answer)
+            made.guard = KeyGuard(KEY.encode())
             row = request_log(made, left_out=3)
             del row["usage"]
             text = json.dumps(row, ensure_ascii=False)
