@@ -24,7 +24,7 @@ PLANS: Final = ("free", "pro")
 _EMAIL = re.compile(r"[^@\s\x00-\x20\x7f]+@[^@\s\x00-\x20\x7f]+")
 _LONGEST_EMAIL = 254
 
-_LIST = text("SELECT id, email, plan, currency, created_at FROM metrion.list_accounts()")
+_LIST = text("SELECT id, email, plan, currency, created_at FROM metrion.list_accounts(:most)")
 _FIND = text("SELECT metrion.account_id_by_email(:email)")
 
 
@@ -91,13 +91,14 @@ async def get_account(connection: AsyncConnection) -> Account:
     return Account(**row)
 
 
-async def list_accounts(connection: AsyncConnection) -> list[Account]:
-    """Return all accounts, the oldest first.
+async def list_accounts(connection: AsyncConnection, *, limit: int | None = None) -> list[Account]:
+    """Return accounts, the oldest first: `limit` of them, or all.
 
     For the administrator only: `Database(administrator_url, act_as=roles.OWNER).system()`. No
     service role has the right.
     """
-    return [Account(**row) for row in (await connection.execute(_LIST)).mappings()]
+    rows = await connection.execute(_LIST, {"most": limit})
+    return [Account(**row) for row in rows.mappings()]
 
 
 async def set_plan(connection: AsyncConnection, plan: str) -> None:

@@ -26,7 +26,10 @@ class Caller:
     month: date
     """The first day of the month (UTC, the database's clock) that `month_requests` is about."""
     month_requests: int
-    """Recorded requests of this month (UTC) that were not refused; 0 in a plan without a limit."""
+    """Requests recorded this month that were forwarded, or answered from the cache.
+
+    0 in a plan without a limit.
+    """
 
 
 @dataclass(frozen=True, slots=True)

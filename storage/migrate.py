@@ -14,8 +14,6 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
 from psycopg import errors, sql
 from pydantic import SecretStr
 from sqlalchemy import Connection, create_engine
@@ -26,6 +24,7 @@ from storage import private_files
 from storage.errors import DatabaseUnavailable, RightsMissing, SchemaError
 from storage.migrations.scripts import SQL_FOLDER
 from storage.roles import LOGIN_ROLES, OWNER, password_path, read_password
+from storage.schema import alembic_config, refuse_newer
 
 OLDEST_SERVER = 15
 _CONNECT_SECONDS = 10
@@ -150,8 +149,7 @@ def _owner(administrator_url: SecretStr) -> Generator[Connection]:
 
 
 def _config(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", "storage:migrations")
+    config = alembic_config()
     config.attributes["connection"] = connection
     return config
 
@@ -159,16 +157,8 @@ def _config(connection: Connection) -> Config:
 def _check_revision(connection: Connection) -> None:
     """Refuse a schema that a newer program made."""
     context = MigrationContext.configure(connection, opts={"version_table_schema": "metrion"})
-    scripts = ScriptDirectory.from_config(_config(connection))
     for revision in context.get_current_heads():
-        try:
-            scripts.get_revision(revision)
-        except CommandError:
-            raise SchemaError(
-                f"the database's schema is at revision {revision}, made by a newer Metrion than "
-                f"this one, which knows up to {scripts.get_current_head()}: run the newer version, "
-                "or restore a backup from before it"
-            ) from None
+        refuse_newer(revision)
     connection.rollback()  # what was read here is no part of a revision's transaction
 
 

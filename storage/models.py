@@ -98,6 +98,7 @@ def _sums() -> list[Column[object]]:
         "errors",
         "refused",
         "left_out",
+        "forwarded",
         "cached",
         "input_tokens",
         "cache_read_tokens",

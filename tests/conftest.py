@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import LiteralString
 from urllib.parse import urlsplit
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -19,6 +20,10 @@ from storage.database import service_url
 from storage.embedded import EmbeddedPostgres
 from storage.sealing import MasterKeys
 from storage.settings import Settings
+
+# how long an example takes says more about the machine's other work than about the code
+hypothesis.settings.register_profile("metrion", deadline=None)
+hypothesis.settings.load_profile("metrion")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

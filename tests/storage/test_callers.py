@@ -8,6 +8,10 @@ from storage.sealing import MasterKeys
 from storage.tokens import new_token
 
 
+def this_month():
+    return datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
 async def find(proxy, digests):
     async with proxy.system() as connection:
         return await callers.find_caller(connection, digests)
@@ -22,7 +26,7 @@ async def test_an_unknown_token_is_nobody(proxy, database, new_account):
 async def test_a_caller_without_keys_has_none(proxy, database, new_account):
     account = await new_account()
     caller = await find(proxy, database.keys.token_digests(account.token))
-    assert caller == callers.Caller(account.id, "free", {}, 0)
+    assert caller == callers.Caller(account.id, "free", {}, this_month().date(), 0)
 
 
 async def test_a_token_is_found_by_the_digest_of_an_older_master_key(api, proxy, tmp_path):
@@ -33,26 +37,27 @@ async def test_a_token_is_found_by_the_digest_of_an_older_master_key(api, proxy,
 
 
 async def test_a_callers_repr_shows_no_sealed_key(proxy):
-    caller = callers.Caller(uuid7(), "free", {"openai": b"sealed"}, 0)
-    assert "sealed" not in repr(caller).replace("sealed_keys", "")
+    caller = callers.Caller(uuid7(), "free", {"openai": b"hush"}, this_month().date(), 0)
+    assert "hush" not in repr(caller)
 
 
-async def test_the_months_requests_count_what_was_not_refused(
+async def test_the_months_requests_count_what_was_forwarded(
     proxy, database, writer, new_account, log_row
 ):
     account = await new_account()
-    month = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    month = this_month()
     writer.write(
         [
             log_row(account.id, month - timedelta(seconds=1)),
             log_row(account.id, month),
-            log_row(account.id, month, model="gpt-5-mini", cached=True),
+            log_row(account.id, month, model="gpt-5-mini", cached=True, overhead_ms=None),
+            log_row(account.id, month, outcome="client_closed", status=None, overhead_ms=None),
             log_row(account.id, month, outcome="refused", status=429),
             log_row(account.id, outcome="provider_error", status=500),
         ]
     )
     caller = await find(proxy, database.keys.token_digests(account.token))
-    assert caller.month_requests == 3
+    assert (caller.month, caller.month_requests) == (month.date(), 3)
 
 
 async def test_a_plan_without_a_limit_counts_nothing(proxy, database, writer, new_account, log_row):

@@ -9,7 +9,7 @@ import pytest
 
 from storage import roles
 
-# Read by migrations only; no service role has a right on it.
+# Which revision the schema is at: no account's data.
 WITHOUT_ACCOUNT = {"alembic_version"}
 
 

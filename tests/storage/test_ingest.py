@@ -125,12 +125,14 @@ async def test_what_the_daily_record_counts(administrator, writer, new_account, 
             "cost_usd",
         ]
     )
+    gone_early = nothing | {"status": None, "outcome": "client_closed", "overhead_ms": None}
     writer.write(
         [
             log_row(account.id, day),
             log_row(account.id, day, cost_usd=None),  # unpriced
             log_row(account.id, day, **nothing),  # unreported
-            log_row(account.id, day, **nothing, status=None, outcome="client_closed"),  # also
+            # also unreported, and never forwarded
+            log_row(account.id, day, **gone_early),
             log_row(account.id, day, **nothing, status=500, outcome="provider_error"),
             log_row(account.id, day, **nothing, status=429, outcome="refused", left_out=7),
             log_row(account.id, day, cached=True, total_tokens=0, cost_usd="0"),
@@ -147,6 +149,7 @@ async def test_what_the_daily_record_counts(administrator, writer, new_account, 
         "errors": 2,
         "refused": 1,
         "left_out": 7,
+        "forwarded": 5,
         "cached": 1,
         "input_tokens": 300,
         "cache_read_tokens": 60,

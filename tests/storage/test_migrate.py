@@ -207,7 +207,7 @@ def test_an_administrator_who_is_no_superuser_can_migrate(new_server, tmp_path, 
     writer.close()
     with psycopg.connect(administrator.get_secret_value()) as connection:
         connection.execute("SET ROLE metrion_owner")
-        assert connection.execute("SELECT id FROM metrion.list_accounts()").fetchall() == [
+        assert connection.execute("SELECT id FROM metrion.list_accounts(10)").fetchall() == [
             (account,)
         ]
         connection.execute("SET ROLE metrion_api")

@@ -79,24 +79,45 @@ END $$;
 GRANT EXECUTE ON FUNCTION metrion.list_accounts(integer) TO metrion_owner;
 
 -- ------------------------------------------------------------------------ retention
--- Deletes up to `chunk` log rows that are past their account's window but in a partition that stays
--- (downgrades, a week's first days), or whose account is gone.  Returns how many: call until 0.
+-- Deletes log rows that are past their account's window but in a partition that stays (downgrades, a
+-- week's first days), or whose account is gone: `chunk` of them, or a few more where several are of
+-- the same microsecond.  Returns how many: call until 0.  It goes from owner to owner along the
+-- primary key and deletes ranges of it, so its work depends on what is deleted and on the number of
+-- owners, not on the size of the log.
 CREATE FUNCTION metrion.delete_expired_logs(chunk integer) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  deleted bigint;
+  deleted bigint := 0;
+  last_deleted bigint;
+  owner record;
+  newest timestamptz;
 BEGIN
-  WITH expired AS (
-    SELECT l.account_id, l.created_at, l.id, l.retention
-    FROM metrion.request_logs AS l LEFT JOIN metrion.accounts AS a ON a.id = l.account_id
-    WHERE a.id IS NULL
-      OR l.created_at < now() - make_interval(days => metrion.retention_days(a.plan))
-    LIMIT chunk
-  )
-  DELETE FROM metrion.request_logs AS l USING expired AS e
-  WHERE l.account_id = e.account_id AND l.created_at = e.created_at
-    AND l.id = e.id AND l.retention = e.retention;
-  GET DIAGNOSTICS deleted = ROW_COUNT;
+  FOR owner IN
+    WITH RECURSIVE owners AS (
+      (SELECT account_id FROM metrion.request_logs ORDER BY account_id LIMIT 1)
+      UNION ALL
+      SELECT (
+        SELECT l.account_id FROM metrion.request_logs AS l WHERE l.account_id > o.account_id
+        ORDER BY l.account_id LIMIT 1
+      ) FROM owners AS o WHERE o.account_id IS NOT NULL
+    )
+    SELECT o.account_id, CASE WHEN a.id IS NULL THEN 'infinity'
+      ELSE now() - make_interval(days => metrion.retention_days(a.plan)) END AS window_start
+    FROM owners AS o LEFT JOIN metrion.accounts AS a ON a.id = o.account_id
+    WHERE o.account_id IS NOT NULL
+  LOOP
+    SELECT max(expired.created_at) INTO newest FROM (
+      SELECT created_at FROM metrion.request_logs
+      WHERE account_id = owner.account_id AND created_at < owner.window_start
+      ORDER BY created_at LIMIT chunk - deleted
+    ) AS expired;
+    CONTINUE WHEN newest IS NULL;
+    DELETE FROM metrion.request_logs
+    WHERE account_id = owner.account_id AND created_at <= newest;
+    GET DIAGNOSTICS last_deleted = ROW_COUNT;
+    deleted := deleted + last_deleted;
+    EXIT WHEN deleted >= chunk;
+  END LOOP;
   RETURN deleted;
 END $$;
 GRANT EXECUTE ON FUNCTION metrion.delete_expired_logs(integer) TO metrion_jobs;
