@@ -30,6 +30,7 @@ READERS: Mapping[str, Callable[[], Reader]] = {
     "gemini.generate": GenerateReader,
     "gemini.embed": GenerateReader,
     "gemini.count_tokens": FreeReader,
+    "gemini.models": FreeReader,
 }
 
 

@@ -5,19 +5,22 @@ https://ai.google.dev/gemini-api/docs/openai and https://ai.google.dev/api.
 
 from addons.providers.base import BEARER, CLIENT_PREFIX, Endpoint, KeyPlace, Provider, versioned
 
+_REQUIRED = {
+    "embedContent": ("content",),
+    "batchEmbedContents": ("requests",),
+    "countTokens": (),  # takes `contents` or a whole `generateContentRequest`
+}
+
 
 def _native(action: str, flavour: str, *, version: str, streams: bool = False) -> Endpoint:
-    """A native endpoint names its model in the path and needs `contents` or `content`."""
+    """A native endpoint names its model in the path."""
     path = f"/{version}/models/{{model}}:{action}"
-    required = ("content",) if action == "embedContent" else ("contents",)
-    if action == "countTokens":
-        required = ()  # takes `contents` or a whole `generateContentRequest`
     return Endpoint(
         name=action,
         client_paths=(path,),
         path=path,
         flavour=flavour,
-        required=required,
+        required=_REQUIRED.get(action, ("contents",)),
         streams=streams,
     )
 
@@ -28,6 +31,8 @@ def _native_endpoints(version: str) -> tuple[Endpoint, ...]:
         _native("streamGenerateContent", "gemini.generate", version=version, streams=True),
         _native("countTokens", "gemini.count_tokens", version=version),
         _native("embedContent", "gemini.embed", version=version),
+        # What the official SDK's `embed_content` calls, for one text too.
+        _native("batchEmbedContents", "gemini.embed", version=version),
     )
 
 
@@ -66,6 +71,14 @@ PROVIDER = Provider(
             path="/v1beta/openai/models",
             key_place=BEARER,
             flavour="openai.models",
+            method="GET",
+        ),
+        # The official SDK lists models here; `/v1/models` is the compatible endpoint's.
+        Endpoint(
+            name="models",
+            client_paths=("/v1beta/models",),
+            path="/v1beta/models",
+            flavour="gemini.models",
             method="GET",
         ),
         *_native_endpoints("v1"),

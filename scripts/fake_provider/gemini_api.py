@@ -55,6 +55,19 @@ def answer(call: Call, model: str, verb: str) -> Answer:
             return json_answer({"embeddings": [_embedding(each) for each in requests]})
 
 
+def models(call: Call) -> Answer:
+    """Answer `GET /v1beta/models`."""
+    methods = {
+        "gemini-2.5-flash": ["generateContent", "countTokens"],
+        "gemini-embedding-001": ["embedContent", "countTextTokens"],
+    }
+    found = [
+        {"name": f"models/{name}", "version": "001", "supportedGenerationMethods": supported}
+        for name, supported in methods.items()
+    ]
+    return json_answer({"models": found})
+
+
 def _generate(call: Call, model: str) -> Answer:
     part, _, spent = _speech(call, model)
     whole = _response(call, model, part, finish="STOP")

@@ -73,6 +73,7 @@ _ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/v1beta/openai/models"): Route(
         "gemini-compatible", (), _compatible(openai_chat.models)
     ),
+    ("GET", "/v1beta/models"): Route("gemini", (), gemini_api.models),
 }
 _ANTHROPIC_MODELS = Route("anthropic", (), anthropic_api.models)
 _NO_BODY: dict[str, Any] = {}

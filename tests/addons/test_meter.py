@@ -39,6 +39,7 @@ BODIES = {
     "gemini.generate": GENERATED,
     "gemini.embed": {"embedding": {"values": []}, "usageMetadata": {"promptTokenCount": 10}},
     "gemini.count_tokens": {"totalTokens": 9},
+    "gemini.models": {"models": []},
 }
 
 

@@ -175,6 +175,7 @@ class TestCheckBody:
             ("gemini", "generateContent", {}, ["contents"]),
             ("gemini", "streamGenerateContent", {}, ["contents"]),
             ("gemini", "embedContent", {}, ["content"]),
+            ("gemini", "batchEmbedContents", {"content": {}}, ["requests"]),
             ("anthropic", "messages", {"model": "m", "messages": []}, ["max_tokens"]),
             ("anthropic", "messages", {}, ["model", "messages", "max_tokens"]),
             ("anthropic", "messages/count_tokens", {"model": "m"}, ["messages"]),

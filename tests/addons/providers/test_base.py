@@ -25,7 +25,10 @@ from addons.providers.base import (
 
 PROVIDERS = load_providers()
 TABLE = RouteTable(PROVIDERS, {})
-NATIVE_ACTIONS = {"generateContent", "streamGenerateContent", "countTokens", "embedContent"}
+NATIVE_ACTIONS = {
+    *("generateContent", "streamGenerateContent"),
+    *("countTokens", "embedContent", "batchEmbedContents"),
+}
 
 
 def made_up(**changes: Any) -> Provider:

@@ -33,6 +33,7 @@ def test_compatible_routes(prefix: str, method: str, path: str, flavour: str) ->
         ("streamGenerateContent", "gemini.generate", True),
         ("countTokens", "gemini.count_tokens", False),
         ("embedContent", "gemini.embed", False),
+        ("batchEmbedContents", "gemini.embed", False),
     ],
 )
 def test_native_routes(
@@ -44,6 +45,27 @@ def test_native_routes(
     assert (route.endpoint.flavour, route.endpoint.streams) == (flavour, streams)
     assert route.endpoint.name == action
     assert route.key_place == KeyPlace("x-goog-api-key")
+
+
+def test_the_native_list_of_models() -> None:
+    route = TABLE.match("GET", "/api/proxy/gemini/v1beta/models")
+    assert (route.path, route.endpoint.flavour) == ("/v1beta/models", "gemini.models")
+    assert route.key_place == KeyPlace("x-goog-api-key")
+
+
+@pytest.mark.parametrize(
+    ("action", "required"),
+    [
+        ("generateContent", ("contents",)),
+        ("streamGenerateContent", ("contents",)),
+        ("countTokens", ()),
+        ("embedContent", ("content",)),
+        ("batchEmbedContents", ("requests",)),
+    ],
+)
+def test_what_a_native_body_needs(action: str, required: tuple[str, ...]) -> None:
+    route = TABLE.match("POST", f"/api/proxy/gemini/v1beta/models/m:{action}")
+    assert route.endpoint.required == required
 
 
 @pytest.mark.parametrize(

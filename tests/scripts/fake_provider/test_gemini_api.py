@@ -77,6 +77,15 @@ def test_counting_and_embedding(sdk: genai.Client):
     assert [len(each.values or []) for each in answer.embeddings or []] == [3072, 3072]
 
 
+def test_models(sdk: genai.Client):
+    # by default this SDK asks at /v1/models, a path that the fake gives to OpenAI
+    config = types.ListModelsConfig(http_options=types.HttpOptions(api_version="v1beta"))
+    assert [model.name for model in sdk.models.list(config=config)] == [
+        "models/gemini-2.5-flash",
+        "models/gemini-embedding-001",
+    ]
+
+
 def test_errors_are_the_sdks_own(sdk: genai.Client):
     config = types.CountTokensConfig(http_options=with_headers(x_fake_status="400"))
     with pytest.raises(errors.ClientError, match="INVALID_ARGUMENT"):

@@ -65,7 +65,7 @@ def test_anthropic_wants_its_version(http: httpx.Client):
         ("POST", "/v1/models", 405),
         ("POST", "/v1/chat", 404),
         ("GET", "/", 404),
-        ("GET", "/v1beta/models", 404),
+        ("GET", "/v1beta/files", 404),
     ],
 )
 def test_other_paths_and_methods(http: httpx.Client, method: str, path: str, status: int):
