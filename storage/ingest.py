@@ -43,7 +43,9 @@ class LogWriter:
         A row has `account_id` and the keys of `storage.logs.RequestLog`, with `price_source` and
         `left_out`, as JSON values; `cost_usd` as a string. Rows that were written before count as
         not new, rows of an account that no longer exists are dropped: a batch whose answer was lost
-        is simply written again, as long as `id` and `created_at` stay the same.
+        is simply written again, as long as `id` and `created_at` stay the same. What was written is
+        known by the log itself, so this holds for as long as the account's plan keeps the row: a
+        batch sent again after that would be counted again.
 
         Raises:
             DatabaseUnavailable: nothing is wrong with the rows: try again later. Also for what

@@ -79,7 +79,7 @@ class News:
 
 async def until(condition):
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - a lease ends without a word
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -11,7 +11,8 @@ GRANT EXECUTE ON FUNCTION metrion.latency_bucket(double precision) TO metrion_de
 SET ROLE metrion_definer;
 -- `rows` is a JSON array of objects: account_id and the columns of request_logs (without
 -- retention, which is the plan's).  inserted: rows new to the log; gone: rows of accounts that do
--- not exist, dropped.  The rest had been inserted before: a batch may be sent again.
+-- not exist, dropped.  The rest had been inserted before: a batch may be sent again, for as long as
+-- the log keeps its rows.
 --
 -- Locks, in this order: the log's (one ingest at a time; also why the look for a row under another
 -- class is exact), then the accounts' rows: an account cannot be erased under its last log row, and
