@@ -60,7 +60,7 @@ async def first_account(administrator: SecretStr) -> accounts.Account | None:
     database = Database(administrator, act_as=roles.OWNER, pool_size=1)
     try:
         async with database.system() as connection:
-            known = await accounts.list_accounts(connection)
+            known = await accounts.list_accounts(connection, limit=1)
     finally:
         await database.close()
     return known[0] if known else None

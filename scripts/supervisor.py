@@ -32,7 +32,7 @@ from scripts.installation import (
     prepare_master_keys,
 )
 from scripts.ports import HOST, claim_port, is_listening
-from scripts.supervision import ChildProcess, ChildSpec, Fleet, StartError, answers
+from scripts.supervision import ChildProcess, ChildSpec, Fleet, Program, StartError, answers
 from storage import private_files, roles
 from storage.database import service_url
 from storage.errors import SettingsError, StorageError
@@ -40,7 +40,6 @@ from storage.migrate import migrate
 from storage.settings import Settings
 
 _READY_SECONDS = 60.0
-_DATABASE_SECONDS = 180.0
 _HIGHEST_PORT = 65535
 
 
@@ -78,17 +77,16 @@ class Supervisor:
         begun = time.monotonic()
         proxy_port = claim_port(self._options.proxy_port, "--proxy-port")
         api_port = claim_port(self._options.api_port, "--api-port")
-        administrator = await self._start_database()
+        administrator = await self._start_ground()
         self._console.say("bringing the database's schema up to date")
         await asyncio.to_thread(migrate, administrator, roles.roles_folder(self._settings))
         account = await first_account(administrator)
         master_keys = await prepare_master_keys(self._settings, account)
-        demo = None
-        if self._options.demo:
-            demo = await prepare_demo(self._settings, master_keys)
-            await self._start_fake_provider()
+        demo = await prepare_demo(self._settings, master_keys) if self._options.demo else None
         self._console.say("starting proxy, API and jobs")
-        await self.fleet.start(*self._services(proxy_port, api_port), seconds=_READY_SECONDS)
+        proxy, api, jobs = self._services(proxy_port, api_port)
+        await self.fleet.start(proxy, api, seconds=_READY_SECONDS)
+        await self.fleet.start(jobs, seconds=_READY_SECONDS)  # it can wait, the others cannot
         self._ready = {
             "proxy_url": _url(proxy_port),
             "api_url": _url(api_port),
@@ -98,41 +96,41 @@ class Supervisor:
         self._tell(demo, has_accounts=account is not None, seconds=time.monotonic() - begun)
         await self.fleet.keep_running(self._write_ready_file)
 
-    async def _start_database(self) -> SecretStr:
+    async def _start_ground(self) -> SecretStr:
+        """Start what the rest stands on; return the administrator's address of the database."""
+        ground: list[Program] = []
+        if self._options.demo:
+            ground.append(self._fake_provider())
         if self._settings.database_url is not None:
             self._console.say("using the PostgreSQL of METRION_DATABASE_URL")
+            await self.fleet.start(*ground, seconds=_READY_SECONDS)
             return self._settings.database_url
         new = not (self._settings.data_dir / "postgres" / "cluster").exists()
-        self._console.say(
-            "making the database (the first time only)" if new else "starting the database"
-        )
+        self._console.say(f"{'making' if new else 'starting'} the database")
         server = DatabaseServer(self._settings.data_dir, self._console)
-        await self.fleet.start(server, seconds=_DATABASE_SECONDS)
+        await self.fleet.start(*ground, server, seconds=_READY_SECONDS)
         return server.url
 
-    async def _start_fake_provider(self) -> None:
-        """Start it, and send requests there unless METRION_ORIGINS says otherwise."""
+    def _fake_provider(self) -> ChildProcess:
+        """Return the fake provider; requests go there unless METRION_ORIGINS says otherwise."""
         port = claim_port(0, "")
-        command = _command("scripts.fake_provider", "--port", str(port))
-        await self.fleet.start(
-            ChildProcess(
-                ChildSpec(
-                    name="provider",
-                    command=command,
-                    environment=base_environment(),
-                    folder=self._settings.data_dir,
-                    is_ready=partial(is_listening, port),
-                ),
-                self._console,
-            ),
-            seconds=_READY_SECONDS,
-        )
         origins = {provider.name: _url(port) for provider in load_providers()}
         self._settings = self._settings.model_copy(
             update={"origins": origins | self._settings.origins}
         )
+        spec = ChildSpec(
+            name="provider",
+            # paced, so that a streamed answer is seen to stream
+            command=_command("scripts.fake_provider", "--port", str(port), "--pace", "0.02"),
+            environment=base_environment(),
+            folder=self._settings.data_dir,
+            is_ready=partial(is_listening, port),
+        )
+        return ChildProcess(spec, self._console)
 
-    def _services(self, proxy_port: int, api_port: int) -> list[ChildProcess]:
+    def _services(
+        self, proxy_port: int, api_port: int
+    ) -> tuple[ChildProcess, ChildProcess, ChildProcess]:
         proxy = ChildSpec(
             name="proxy",
             command=_command("scripts.proxy", "--port", str(proxy_port)),
@@ -153,7 +151,8 @@ class Supervisor:
             environment=self._environment("jobs", roles.JOBS),
             folder=self._settings.data_dir,
         )
-        return [ChildProcess(spec, self._console) for spec in (proxy, api, jobs)]
+        console = self._console
+        return ChildProcess(proxy, console), ChildProcess(api, console), ChildProcess(jobs, console)
 
     def _environment(self, process: str, role: str) -> dict[str, str]:
         return child_environment(process, self._settings, service_url(self._settings, role))
