@@ -16,7 +16,11 @@ from api.jsonlog import log_as_json
 from storage import roles
 from storage.database import Database, service_url
 from storage.errors import StorageError
-from storage.retention import drop_expired_partitions, ensure_partitions
+from storage.retention import (
+    delete_expired_rows,
+    drop_expired_partitions,
+    ensure_partitions,
+)
 from storage.settings import Settings
 
 _CANNOT_START = 2
@@ -40,6 +44,7 @@ JOBS: Final = (
     # Partitions are needed by the day; hourly, because a machine that slept has missed its hour.
     Job("ensure partitions", ensure_partitions, _HOUR_SECONDS),
     Job("drop expired partitions", drop_expired_partitions, _HOUR_SECONDS),
+    Job("delete expired rows", delete_expired_rows, _HOUR_SECONDS),
 )
 
 

@@ -15,6 +15,8 @@ AHEAD: Final = timedelta(days=14)
 """How far ahead partitions are there: so long the jobs process may be away unnoticed."""
 
 _ENSURE = text("SELECT metrion.ensure_partitions(:from_day, :to_day)")
+_DELETE = text("SELECT metrion.delete_expired_logs(:chunk)")
+_CHUNK_ROWS = 5000
 _DROP = text("SELECT metrion.drop_expired_partition()")
 
 
@@ -43,3 +45,20 @@ async def drop_expired_partitions(database: Database) -> list[str]:
         if name is None:
             return dropped
         dropped.append(name)
+
+
+async def delete_expired_rows(database: Database) -> int:
+    """Delete the rows too old for their account's plan in partitions that stay; return how many.
+
+    Those of a partition's first days, and all that a downgrade made too old.
+
+    Raises:
+        DatabaseUnavailable: what was deleted before stays deleted.
+    """
+    deleted = 0
+    while True:
+        async with database.system() as connection:  # in chunks: ingest waits for none of them long
+            chunk = (await connection.execute(_DELETE, {"chunk": _CHUNK_ROWS})).scalar_one()
+        deleted += chunk
+        if chunk < _CHUNK_ROWS:
+            return deleted

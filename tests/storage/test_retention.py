@@ -3,16 +3,17 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from storage import retention, roles
+from storage import accounts, retention, roles
 from storage.database import Database
 from storage.errors import DatabaseUnavailable
 
 
 @pytest.fixture
 async def jobs(database):
-    jobs = Database(database.url(roles.JOBS), pool_size=2)
-    yield jobs
-    await jobs.close()
+    """The database as the jobs process sees it."""
+    opened = Database(database.url(roles.JOBS), pool_size=2)
+    yield opened
+    await opened.close()
 
 
 def partitions(database) -> set[str]:
@@ -59,3 +60,20 @@ async def test_a_reader_that_holds_the_log_is_not_waited_for(jobs: Database, dat
         administrator.execute("SELECT count(*) FROM metrion.request_logs")
         with pytest.raises(DatabaseUnavailable, match="lock timeout"):
             await retention.drop_expired_partitions(jobs)
+
+
+async def test_rows_too_old_for_the_plan_are_deleted_in_chunks(
+    jobs: Database, api, writer, new_account, log_row, administrator, monkeypatch
+):
+    monkeypatch.setattr(retention, "_CHUNK_ROWS", 2)
+    account = await new_account("pro")
+    now = datetime.now(UTC)
+    writer.write(
+        [log_row(account.id, now - timedelta(days=age)) for age in (1, 20, 30, 40, 50, 60)]
+    )
+    assert await retention.delete_expired_rows(jobs) == 0
+    async with api.account(account.id) as connection:
+        await accounts.set_plan(connection, "free")
+    assert await retention.delete_expired_rows(jobs) == 5
+    left = administrator.execute("SELECT count(*) FROM metrion.request_logs").fetchone()
+    assert left == {"count": 1}
