@@ -1,7 +1,7 @@
 """The way of a request, top to bottom.
 
     begin            the head has arrived
-    requestheaders   credentials off → head check → CORS → route → token → account → limits
+    requestheaders   credentials off → CORS → head check → route → token → account → limits
     request          body check → where to, with which headers → month; then it goes upstream
     wire_headers     the provider key, opened for the one write that needs it
     responseheaders  the provider answers
@@ -17,7 +17,6 @@ import asyncio
 import logging
 import time
 from datetime import UTC, datetime
-from uuid import UUID
 
 from mitmproxy import http
 from mitmproxy.connection import Client
@@ -25,7 +24,8 @@ from mitmproxy.connection import Client
 from addons import answers, rows
 from addons.admission import Admission
 from addons.answers import Answer
-from addons.credentials import KeyGuard, choose_mode, take_credentials
+from addons.body_budget import BodyBudget
+from addons.credentials import KeyGuard, choose_mode, label, take_credentials
 from addons.exchange import Exchange, Headers, Marks, Mode, Outcome, Refused
 from addons.headers import check_head, client_headers, upstream_headers
 from addons.keyring import Keyring
@@ -42,9 +42,6 @@ from storage.settings import Settings
 logger = logging.getLogger("metrion.gateway")
 
 REQUESTER_MAX_CHARS = 200
-# Bodies up to this size are always read; larger ones share `BODIES_MAX_BYTES` of memory.
-SMALL_BODY_BYTES = 64 * 1024
-BODIES_MAX_BYTES = 256 * 1024 * 1024
 FIRST_ERROR_STATUS = 400
 
 
@@ -78,7 +75,7 @@ class Gateway:
         self.idle_timeout = settings.idle_timeout_seconds
         self.drain_seconds = settings.drain_seconds
         self.drain_bytes = settings.drain_bytes
-        self._max_body_bytes = settings.max_body_bytes
+        self._bodies = BodyBudget(settings.max_body_bytes)
         self._cors_origins = {origin.encode() for origin in settings.cors_origins}
         self._routes = routes
         self._keyring = keyring
@@ -88,8 +85,6 @@ class Gateway:
         self._probes = probes
         self._metrics = metrics
         self._refusals = rows.RefusalRows(time.monotonic)
-        self._body_bytes: dict[UUID, int] = {}
-        self._bodies_bytes = 0
         self.is_stopping = False
         # Somebody looks (mitmweb, the console, `-w`): flows are made. Set by the addon.
         self.is_observed = False
@@ -120,14 +115,14 @@ class Gateway:
             Refused: 400, 401, 403, 404, 405, 413, 429 or 503.
         """
         found = take_credentials(exchange)
-        check_head(exchange)
-        if answer := self._probes.answer(exchange) or self._cross_origin(exchange):
+        if answer := self._cross_origin(exchange) or self._probes.answer(exchange):
             return answer
+        check_head(exchange)
         self._find_route(exchange)
         choose_mode(exchange, found)
         await self._identify(exchange)
         await self._admission.admit(exchange)
-        self._check_declared_length(exchange)
+        self._bodies.check_declared(exchange)
         exchange.marks.admitted = time.monotonic()
         return None
 
@@ -192,34 +187,13 @@ class Gateway:
                 f"with `metrion key set EMAIL {provider.name}`.",
             )
 
-    def _check_declared_length(self, exchange: Exchange) -> None:
-        declared = exchange.header(b"content-length")
-        if declared is not None and (
-            refused := self.body_refusal(exchange, int(declared), is_declared=True)
-        ):
-            raise refused
-
-    def body_refusal(
-        self, exchange: Exchange, body_bytes: int, *, is_declared: bool = False
-    ) -> Refused | None:
-        """Why so long a body is not read on; else it counts towards the memory of all bodies."""
-        if body_bytes > self._max_body_bytes:
-            limit = self._max_body_bytes
-            message = f"The body is longer than {limit:,} bytes (METRION_MAX_BODY_BYTES)."
-            return Refused(413, "request_too_large", message)
-        if is_declared or body_bytes <= SMALL_BODY_BYTES:
-            return None
-        held = self._body_bytes.get(exchange.id, 0)
-        if self._bodies_bytes - held + body_bytes > BODIES_MAX_BYTES:
-            message = "Too many large requests are under way. Try again shortly."
-            return Refused(503, "unavailable", message, retry_after=1)
-        self._bodies_bytes += body_bytes - held
-        self._body_bytes[exchange.id] = body_bytes
-        return None
+    def body_refusal(self, exchange: Exchange, body_bytes: int) -> Refused | None:
+        """Why a body of which so much has come is not read on."""
+        return self._bodies.refusal(exchange, body_bytes)
 
     def body_forgotten(self, exchange: Exchange) -> None:
         """The body is no longer held."""
-        self._bodies_bytes -= self._body_bytes.pop(exchange.id, 0)
+        self._bodies.forget(exchange)
 
     async def request(self, exchange: Exchange) -> Answer | None:
         """Check the body and say where the request goes.
@@ -236,7 +210,7 @@ class Gateway:
                 raise Refused(400, "invalid_request", "A GET request takes no body here.")
         else:
             facts = check_body(exchange.body, route.endpoint)
-            exchange.model = facts.model or exchange.model
+            exchange.model = exchange.model or facts.model
             exchange.streamed = facts.streamed
             if facts.silent_on_usage:
                 exchange.body = ask_for_usage(exchange.body)
@@ -259,7 +233,9 @@ class Gateway:
         route, caller = exchange.route, exchange.caller
         if route is None or caller is None:
             raise RuntimeError("no key without an account")
-        if exchange.mode is Mode.PASS_THROUGH and exchange.own_key is not None:
+        if exchange.mode is Mode.PASS_THROUGH:
+            if exchange.own_key is None:
+                raise RuntimeError("a caller's own key is written once")
             key, exchange.own_key = exchange.own_key.encode(), None
         else:
             provider = route.provider.name
@@ -296,21 +272,23 @@ class Gateway:
         """Bytes of the answer pass by; the bytes that the client gets now."""
         if exchange.marks.first_byte is None:
             exchange.marks.first_byte = time.monotonic()
+        # First of all: nothing that looks at the answer shall see a key in it.
+        data = exchange.guard.feed(data) if exchange.guard else data
         if exchange.meter:
             exchange.meter.feed(data)
             if exchange.meter.heard_last_word:
-                # The last word of the stream: its row is on disk before the client reads it.
+                # Its row is on disk before the client reads that the stream is over.
                 self._end(exchange, _outcome_of(exchange))
-        if exchange.usage_filter:
-            data = exchange.usage_filter.feed(data)
-        return exchange.guard.feed(data) if exchange.guard else data
+        return exchange.usage_filter.feed(data) if exchange.usage_filter else data
 
     def response(self, exchange: Exchange) -> bytes:
         """The answer is whole: the row, then the bytes that were held back, if any."""
+        rest = exchange.guard.finish() if exchange.guard else b""
+        if exchange.meter:
+            exchange.meter.feed(rest)
         self._end(exchange, _outcome_of(exchange))
-        rest = exchange.usage_filter.finish() if exchange.usage_filter else b""
-        if exchange.guard:
-            rest = exchange.guard.feed(rest) + exchange.guard.finish()
+        if exchange.usage_filter:
+            rest = exchange.usage_filter.feed(rest) + exchange.usage_filter.finish()
         return rest
 
     def error(self, exchange: Exchange, outcome: Outcome) -> None:
@@ -387,10 +365,7 @@ class Gateway:
 def _requester(exchange: Exchange) -> str | None:
     """`x-metrion-user`: a label of the client's choice, never an identity."""
     value = exchange.header(b"x-metrion-user")
-    if value is None:
-        return None
-    label = value.decode("utf-8", "replace").strip()[:REQUESTER_MAX_CHARS]
-    return label or None
+    return label(value.decode("utf-8", "replace"), REQUESTER_MAX_CHARS) if value else None
 
 
 def _outcome_of(exchange: Exchange) -> Outcome:

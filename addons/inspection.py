@@ -24,7 +24,7 @@ from mitmproxy.proxy.layers.http._hooks import (
 
 from addons.answers import Answer
 from addons.exchange import Exchange, Headers
-from addons.wire import to_response
+from addons.messages import to_response
 
 Commands = layer.CommandGenerator[None]
 Hook = Callable[[http.HTTPFlow], object]
@@ -46,6 +46,7 @@ class FlowView:
         self._exchange = exchange
         self._chunks: list[bytes] = []
         self._bytes = 0
+        self._is_shown = False
         self.flow = http.HTTPFlow(context.client, context.server, live=True)
         self.flow.request = http.Request.make(
             exchange.method,
@@ -68,8 +69,14 @@ class FlowView:
             )
         request.content = exchange.body
         self._describe()
-        yield HttpRequestHeadersHook(self.flow)
+        yield from self._show()
         yield HttpRequestHook(self.flow)
+
+    def _show(self) -> Commands:
+        """The hook with which a flow appears in every view: the first one, once."""
+        if not self._is_shown:
+            self._is_shown = True
+            yield HttpRequestHeadersHook(self.flow)
 
     def response_head(self, status: int, headers: Headers) -> Commands:
         """The answer has begun."""
@@ -85,8 +92,7 @@ class FlowView:
     def answered(self, answer: Answer) -> Commands:
         """Metrion answered by itself."""
         self._describe()
-        if self.flow.response is None and self.flow.request.content is None:
-            yield HttpRequestHeadersHook(self.flow)
+        yield from self._show()
         self.flow.response = to_response(answer)
         yield HttpResponseHook(self.flow)
         self.flow.live = False
@@ -105,6 +111,7 @@ class FlowView:
             self.flow.response.raw_content = b"".join(self._chunks)
         self.flow.error = flow.Error(reason)
         self._describe()
+        yield from self._show()
         yield HttpErrorHook(self.flow)
         self.flow.live = False
 

@@ -1,6 +1,7 @@
 """The parts of the proxy process, put together from the settings, started and stopped."""
 
 import asyncio
+import contextlib
 import time
 
 from prometheus_client import CollectorRegistry
@@ -15,7 +16,7 @@ from addons.recorder import Recorder
 from storage import roles
 from storage.callers import Caller, find_caller
 from storage.database import Database, service_url
-from storage.errors import SettingsError
+from storage.errors import DatabaseUnavailable, SettingsError
 from storage.invalidation import InvalidationListener
 from storage.journal import Journal
 from storage.pricing import PriceBook
@@ -69,8 +70,14 @@ class Service:
         self._listening: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start the recorder's thread and the listener."""
+        """Start the recorder's thread and the listener; connect, so that no request waits for it.
+
+        A database that is away now may come back: requests say so until then.
+        """
         self._recorder.start()
+        with contextlib.suppress(DatabaseUnavailable):
+            async with self._database.system():
+                pass
         # Owned: cancelled by `stop`.
         self._listening = asyncio.get_running_loop().create_task(self._listener.run())
 
@@ -80,6 +87,13 @@ class Service:
         if self._listening is not None:
             self._listening.cancel()
         self._recorder.close(CLOSE_SECONDS)
+
+    async def close(self) -> None:
+        """Stop, and close the connections to the database in good order."""
+        self.stop()
+        if self._listening is not None:
+            await asyncio.wait([self._listening])
+        await self._database.close()
 
     async def _find_caller(self, token: str) -> Caller | None:
         async with self._database.system() as connection:

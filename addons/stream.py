@@ -37,11 +37,11 @@ from mitmproxy.proxy.layers.http._events import (
 )
 
 from addons.answers import Answer
-from addons.exchange import Exchange, Headers, Outcome, Refused
+from addons.exchange import Exchange, Outcome, Refused
 from addons.inspection import FlowView
+from addons.messages import framing, is_short, request_head, response_head, to_response
 from addons.policy import Policy
 from addons.waiting import NEVER, Commands, DeadlineExpired, Timekeeper, WaitingLayer
-from addons.wire import to_response
 
 # How much of a refused request's body is read and thrown away, so that the client gets to read the
 # answer, before the connection is closed on it.
@@ -130,7 +130,7 @@ class GatewayStream(WaitingLayer):
     def _head(self, event: RequestHeaders) -> Commands:
         self.request = event.request
         self.exchange = self.policy.begin(event.request, self.context.client)
-        self._keeps_alive = event.end_stream or self._is_short(event.request)
+        self._keeps_alive = event.end_stream or is_short(event.request, DISCARD_MAX_BYTES)
         self.set_deadline(self.policy.idle_timeout)
         if (yield from self._ask(self.policy.requestheaders(self.exchange))):
             return
@@ -142,11 +142,6 @@ class GatewayStream(WaitingLayer):
             interim = http.Response.make(100)
             interim.headers.clear()
             yield SendHttp(ResponseHeaders(self.stream_id, interim), self.context.client)
-
-    def _is_short(self, request: http.Request) -> bool:
-        """The body is worth reading to its end even if the request is refused."""
-        declared = request.headers.get("content-length", "")
-        return declared.isdecimal() and int(declared) <= DISCARD_MAX_BYTES
 
     def _body_data(self, data: bytes) -> Commands:
         if self.phase is Phase.DISCARD:
@@ -223,33 +218,11 @@ class GatewayStream(WaitingLayer):
         self.phase = Phase.WAIT
         body = exchange.body
         self._forget_body()
-        yield SendHttp(
-            RequestHeaders(self.stream_id, self._wire_request(len(body)), not body), connection
-        )
+        head = request_head(exchange, self.policy.wire_headers(exchange), len(body))
+        yield SendHttp(RequestHeaders(self.stream_id, head, not body), connection)
         if body:
             yield SendHttp(RequestData(self.stream_id, body), connection)
         yield SendHttp(RequestEndOfMessage(self.stream_id), connection)
-
-    def _wire_request(self, body_bytes: int) -> http.Request:
-        """The head as the provider gets it: the only object that ever holds the key."""
-        exchange = self.exchange
-        headers: Headers = [*exchange.upstream_headers, *self.policy.wire_headers(exchange)]
-        if exchange.method != "GET" or body_bytes:
-            headers.append((b"content-length", b"%d" % body_bytes))
-        return http.Request(
-            host="",
-            port=0,
-            method=exchange.method.encode(),
-            scheme=b"",
-            authority=b"",
-            path=exchange.upstream_path.encode(),
-            http_version=b"HTTP/1.1",
-            headers=http.Headers(headers),
-            content=None,
-            trailers=None,
-            timestamp_start=0,
-            timestamp_end=None,
-        )
 
     # ---- the answer -------------------------------------------------------------------------
 
@@ -264,35 +237,20 @@ class GatewayStream(WaitingLayer):
         headers = self.policy.responseheaders(
             exchange, response.status_code, list(response.headers.fields)
         )
-        self._frame(headers, has_body=not event.end_stream)
-        client_head = http.Response(
-            http_version=b"HTTP/1.1",
-            status_code=response.status_code,
-            reason=response.data.reason,
-            headers=http.Headers(headers),
-            content=None,
-            trailers=None,
-            timestamp_start=0,
-            timestamp_end=None,
+        head = response_head(
+            response.status_code,
+            response.data.reason,
+            headers,
+            framing=framing(self.request, headers, has_body=not event.end_stream),
         )
         if not self.client_gone:
             yield SendHttp(
-                ResponseHeaders(self.stream_id, client_head, event.end_stream),
+                ResponseHeaders(self.stream_id, head, event.end_stream),
                 self.context.client,
             )
         exchange.marks.answered = time.monotonic()
         if self._view:
             yield from self._view.response_head(response.status_code, headers)
-
-    def _frame(self, headers: Headers, *, has_body: bool) -> None:
-        """Say where the body ends in the way that the client's HTTP version knows."""
-        names = {name.lower() for name, _ in headers}
-        if not has_body or b"content-length" in names or self.exchange.http2:
-            return
-        if self.request.data.http_version == b"HTTP/1.0":
-            headers.append((b"connection", b"close"))
-        else:
-            headers.append((b"transfer-encoding", b"chunked"))
 
     def _answer_data(self, data: bytes) -> Commands:
         if self.phase is not Phase.ANSWER:

@@ -16,7 +16,7 @@ from typing import cast
 
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
-from mitmproxy.net.http import http1, status_codes
+from mitmproxy.net.http import http1
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
@@ -36,6 +36,7 @@ from mitmproxy.proxy.layers.http._http1 import (
 )
 
 from addons.answers import Answer
+from addons.messages import to_response
 
 HEAD_MAX_BYTES = 64 * 1024
 HEAD_MAX_LINES = 200
@@ -250,17 +251,3 @@ def _without_trailers(
         stream_id = cast("int", connection.stream_id)
         yield ReceiveHttp(connection.ReceiveEndOfMessage(stream_id))
         yield from connection.mark_done(request=is_request, response=not is_request)
-
-
-def to_response(answer: Answer) -> http.Response:
-    """An own answer as mitmproxy's object."""
-    return http.Response(
-        http_version=b"HTTP/1.1",
-        status_code=answer.status,
-        reason=status_codes.RESPONSES.get(answer.status, "").encode(),
-        headers=http.Headers(answer.headers),
-        content=answer.body,
-        trailers=None,
-        timestamp_start=0,
-        timestamp_end=None,
-    )

@@ -50,6 +50,7 @@ async def serve(settings: Settings, service: Service, host: str, port: int, drai
         await stop.wait()
         await addon.drain(drain)
         master.shutdown()
+    await service.close()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ Accounts and rows are in memory here; `tests/e2e` has the same with everything r
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -225,6 +226,13 @@ class RawClient:
             return self.file.read(1) == b""
         except ConnectionResetError:
             return True
+
+    def send_until_closed(self, data: bytes) -> None:
+        """Send the same again and again until the proxy has had enough (at most 64 MiB)."""
+        with contextlib.suppress(OSError):
+            for _ in range(64 * 1024 * 1024 // len(data)):
+                self.send(data)
+            pytest.fail("the proxy read all of it")
 
     def close(self) -> None:
         self.file.close()

@@ -273,7 +273,7 @@ def test_a_provider_that_echoes_headers_does_not_give_the_key_away(proxy, client
         {"x-fake-echo": "1", "x-fake-status": "401"},
     ):
         client.request(PATH, chat(), knobs)
-        status, headers, body = client.response()
+        _, headers, body = client.response()
         assert b"CANARY" not in body
         assert b"***" in body
         assert "CANARY" not in str(headers)
@@ -391,7 +391,7 @@ def test_refusals_do_not_fill_the_disk(start_proxy, connect_to, chat):
 
 
 def test_large_bodies_share_a_bounded_memory(start_proxy, connect_to, monkeypatch):
-    monkeypatch.setattr("addons.gateway.BODIES_MAX_BYTES", 300_000)
+    monkeypatch.setattr("addons.body_budget.ALL_BODIES_BYTES", 300_000)
     proxy = start_proxy()
     first, second = connect_to(proxy), connect_to(proxy)
     head = (
@@ -399,11 +399,11 @@ def test_large_bodies_share_a_bounded_memory(start_proxy, connect_to, monkeypatc
         "Content-Length: 250000\r\n\r\n"
     ).encode()
     first.send(head + b"x" * 240_000)
-    while not proxy.gateway._bodies_bytes:
+    while not proxy.gateway._bodies.held_bytes:
         pass
     second.send(head + b"x" * 250_000)
     status, headers, _ = second.response()
     assert (status, headers["retry-after"]) == (503, "1")
     first.send(b"x" * 10_000)
     assert first.response()[0] == 400  # read to its end, and no JSON
-    assert proxy.gateway._bodies_bytes == 0
+    assert proxy.gateway._bodies.held_bytes == 0
