@@ -64,6 +64,7 @@ _OPTIONS = {
 
 # What a starting server says while one that was killed is still going away.
 _DYING_PREDECESSOR = re.compile(r"lock file .* already exists|still in use|Address already in use")
+_DISK_FULL = re.compile(r"No space left on device|Check free disk space")
 _FAILURE = re.compile(r"(?:FATAL|PANIC|ERROR|error|fatal): +(.+)")
 
 
@@ -337,7 +338,7 @@ class EmbeddedPostgres:
 
     def _failure(self, what: str, output: str) -> EmbeddedDatabaseError:
         """Make one sentence of what a program said."""
-        if "No space left on device" in output:
+        if _DISK_FULL.search(output) is not None:
             return EmbeddedDatabaseError(
                 f"the disk is full: the embedded database in {self._folder} cannot be {what}"
             )
