@@ -7,7 +7,7 @@ holds no key: a provider key exists only in `Gateway.wire_headers`, for the leng
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import Protocol
 from uuid import UUID
 
@@ -24,6 +24,18 @@ class Mode(StrEnum):
 
     STORED = "stored"
     PASS_THROUGH = "pass-through"  # noqa: S105 - a mode, not a secret
+
+
+class Phase(Enum):
+    """Where a request is on its way."""
+
+    HEAD = auto()
+    BODY = auto()
+    CONNECT = auto()
+    WAIT = auto()
+    ANSWER = auto()
+    DISCARD = auto()
+    DONE = auto()
 
 
 class Outcome(StrEnum):

@@ -35,6 +35,12 @@ def request_head(exchange: Exchange, key_headers: Headers, body_bytes: int) -> h
     )
 
 
+def is_short(request: http.Request, max_bytes: int) -> bool:
+    """The declared body is worth reading to its end even if the request is refused."""
+    declared = request.headers.get("content-length", "")
+    return declared.isdecimal() and int(declared) <= max_bytes
+
+
 def response_head(
     status: int, reason: bytes, headers: Headers, *, framing: Headers
 ) -> http.Response:

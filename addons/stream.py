@@ -1,7 +1,7 @@
 """One request and its answer, as a state machine without any input or output of its own.
 
 Events come in (a head, bytes, an end, a deadline), commands go out (write this there, connect).
-What should happen is asked of the `Gateway`, directly and in the order of SPEC section 5:
+What should happen is asked of the `Gateway`, in the order of SPEC section 5:
 `requestheaders` → `request` → (connect, write) → `responseheaders` → `responsedata` → `response`,
 or `error`. It replaces mitmproxy's own HttpStream, which cannot answer early, has no deadlines,
 goes on when a hook raises, and holds what it sends upstream where every addon can read it.
@@ -16,7 +16,6 @@ returned without an answer. Whatever is raised, there or here, becomes an answer
 
 import time
 from collections.abc import Coroutine, Generator
-from enum import Enum, auto
 from typing import Any
 
 from mitmproxy import http
@@ -37,7 +36,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 
 from addons.answers import Answer
-from addons.exchange import Exchange, Outcome, Refused
+from addons.exchange import Exchange, Outcome, Phase, Refused
 from addons.inspection import FlowView
 from addons.messages import framing, is_short, request_head, response_head, to_response
 from addons.policy import Policy
@@ -46,18 +45,6 @@ from addons.waiting import NEVER, Commands, DeadlineExpired, Timekeeper, Waiting
 # How much of a refused request's body is read and thrown away, so that the client gets to read the
 # answer, before the connection is closed on it.
 DISCARD_MAX_BYTES = 1024 * 1024
-
-
-class Phase(Enum):
-    """Where a request is on its way."""
-
-    HEAD = auto()
-    BODY = auto()
-    CONNECT = auto()
-    WAIT = auto()
-    ANSWER = auto()
-    DISCARD = auto()
-    DONE = auto()
 
 
 class GatewayStream(WaitingLayer):
