@@ -1,0 +1,331 @@
+"""Whole deployments: the supervisor and all that it starts, on real sockets and real files.
+
+There are two in a run, because each takes seconds to start: one whose provider is a FakeProvider
+in this process, so that tests see what a provider gets, and a demo, which tests may kill.
+Accounts are cheap: every test makes its own, so no test sees the rows or limits of another.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from addons.providers import load_providers
+from scripts.fake_provider import FakeProvider
+from scripts.fake_provider.records import RecordedRequest
+from storage import accounts, keys, roles
+from storage.database import Database, service_url
+from storage.sealing import MasterKeys
+from storage.settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+PROVIDERS = {provider.name: provider for provider in load_providers()}
+START_SECONDS = 90
+STOP_SECONDS = 40
+# Long enough for a busy machine to answer in, short enough to wait for when nobody answers.
+TIMEOUT_SECONDS = 2.0
+_numbers = itertools.count(1)
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
+    """Wait until something is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+    return result
+
+
+def processes_under(pid: int) -> set[int]:
+    """A process and all that come from it."""
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,stat="], check=True, capture_output=True, text=True
+    )
+    parents = {
+        int(child): int(parent)
+        for child, parent, state in map(str.split, listed.stdout.splitlines())
+        if not state.startswith("Z")
+    }
+    found = {pid} & parents.keys()
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """It exists and is no zombie."""
+    return pid in processes_under(pid)
+
+
+@dataclass(frozen=True)
+class Account:
+    """Somebody who uses the gateway."""
+
+    email: str
+    token: str
+    keys: dict[str, str]
+
+
+class Deployment:
+    """A supervisor that can be started, stopped and killed, again and again.
+
+    Attributes:
+        data_dir: where it keeps everything.
+        output: the file with what it printed, all of its lives in one.
+    """
+
+    def __init__(self, folder: Path, command: list[str], environment: dict[str, str]) -> None:
+        self.data_dir = folder / "data"
+        self.output = folder / "output.txt"
+        self._ready_file = folder / "ready.json"
+        self._command = [
+            *command,
+            *("--data-dir", str(self.data_dir), "--ready-file", str(self._ready_file)),
+            *("--proxy-port", "0", "--api-port", "0"),
+        ]
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("METRION_")}
+        self._environment = inherited | environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # ---- life and death ---------------------------------------------------------------------
+
+    def start(self) -> float:
+        """Start it; returns after how many seconds all of it answered."""
+        begun = time.monotonic()
+        with self.output.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        while not self._ready_file.exists():
+            assert self._process.poll() is None, self.said
+            assert time.monotonic() - begun < START_SECONDS, self.said
+            time.sleep(0.02)
+        return time.monotonic() - begun
+
+    def stop(self) -> float:
+        """Stop it as an operator does; returns how long that took. Nothing may be left of it."""
+        begun = time.monotonic()
+        everything = self.processes
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        assert self._process.wait(STOP_SECONDS) == 0, self.said
+        seconds = time.monotonic() - begun
+        left = {pid for pid in everything if is_running(pid)}
+        assert not left, f"{left} go on\n{self.said}"
+        assert not self._ready_file.exists()
+        self._process = None
+        return seconds
+
+    def kill(self) -> None:
+        """`kill -9` of every process of it at once."""
+        everything = self.processes
+        for pid in everything:
+            os.kill(pid, signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+        wait_until(lambda: not any(map(is_running, everything)))
+        self._process = None
+        # a killed supervisor cannot tidy up; the next one does, but the test would not wait for it
+        self._ready_file.unlink()
+
+    @property
+    def is_up(self) -> bool:
+        return self._process is not None
+
+    @property
+    def processes(self) -> set[int]:
+        """The supervisor and all that it has started."""
+        assert self._process is not None
+        return processes_under(self._process.pid)
+
+    # ---- what it says -----------------------------------------------------------------------
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text()
+
+    @property
+    def ready(self) -> dict[str, Any]:
+        return json.loads(self._ready_file.read_text())
+
+    @property
+    def proxy_url(self) -> str:
+        return self.ready["proxy_url"]
+
+    @property
+    def api_url(self) -> str:
+        return self.ready["api_url"]
+
+    # ---- accounts and rows ------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(data_dir=self.data_dir)
+
+    def create_account(self, plan: str = "pro", *, with_keys: bool = True) -> Account:
+        """Make an account, with a key of its own for every provider."""
+        number = next(_numbers)
+        secrets = {name: f"sk-CANARY-{name}-{number:08d}-{'x' * 24}" for name in PROVIDERS}
+        secrets["anthropic"] = f"sk-ant-CANARY-{number:08d}-{'x' * 24}"
+        return asyncio.run(
+            self._create_account(f"person{number}@example.com", plan, secrets if with_keys else {})
+        )
+
+    async def _create_account(self, email: str, plan: str, secrets: dict[str, str]) -> Account:
+        settings = self.settings
+        master_keys = MasterKeys.load(settings)
+        database = Database(service_url(settings, roles.API), pool_size=1)
+        try:
+            new = await accounts.create_account(database, master_keys, email, plan)
+            async with database.account(new.id) as connection:
+                for provider, key in secrets.items():
+                    await keys.set_key(connection, master_keys, new.id, provider, key)
+        finally:
+            await database.close()
+        return Account(email, new.token, secrets)
+
+    def rows(self, token: str, count: int, seconds: float = 15.0) -> list[dict[str, Any]]:
+        """The account's log, newest first, once it has `count` rows; more are a failure."""
+
+        def enough() -> list[dict[str, Any]] | None:
+            answer = http.get(f"{self.api_url}/api/v1/logs", params={"limit": 1000})
+            assert answer.status_code == 200, answer.text
+            found = answer.json()["items"]
+            return found if len(found) >= count else None
+
+        with httpx.Client(headers={"authorization": f"Bearer {token}"}) as http:
+            found = wait_until(enough, seconds) if count else enough()
+        assert len(found) == count
+        return found
+
+
+class Caller:
+    """An account that calls in one of the two modes (SPEC section 3).
+
+    Attributes:
+        account: whose token it is.
+        mode: `stored` or `pass-through`, as rows say it.
+        headers: what an SDK has to send beside its key.
+    """
+
+    def __init__(self, account: Account, mode: str) -> None:
+        self.account = account
+        self.mode = mode
+        self.headers = {} if mode == "stored" else {"x-metrion-token": account.token}
+
+    def key(self, provider: str) -> str:
+        """What the SDK is given as its key."""
+        return self.account.token if self.mode == "stored" else f"sk-OWN-{provider}-{'y' * 24}"
+
+    def key_on_the_wire(self, provider: str) -> str:
+        """What the provider has to get."""
+        return self.account.keys[provider] if self.mode == "stored" else self.key(provider)
+
+
+@pytest.fixture(scope="session")
+def fake_provider() -> Iterator[FakeProvider]:
+    """The provider behind `deployment`."""
+    with FakeProvider() as fake:
+        yield fake
+
+
+@pytest.fixture
+def provider(fake_provider: FakeProvider) -> FakeProvider:
+    """The provider behind `deployment`; its record is empty."""
+    fake_provider.clear()
+    return fake_provider
+
+
+@pytest.fixture(scope="session")
+def deployment(
+    fake_provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """A deployment as in production, only with short time-outs."""
+    running = Deployment(
+        tmp_path_factory.mktemp("deployment"),
+        [sys.executable, "-P", "-m", "scripts.supervisor"],
+        {
+            "METRION_ORIGINS": json.dumps(dict.fromkeys(PROVIDERS, fake_provider.origin)),
+            "METRION_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
+            "METRION_IDLE_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
+        },
+    )
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def demo_deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """What `scripts/run --demo` gives, not started."""
+    folder = tmp_path_factory.mktemp("demo")
+    running = Deployment(folder, [str(ROOT / "scripts" / "run"), "--demo"], {})
+    yield running
+    if running.is_up:
+        running.stop()
+    shutil.rmtree(folder / "data")
+
+
+@pytest.fixture
+def demo(demo_deployment: Deployment) -> Deployment:
+    """A running demo; a test may stop or kill it."""
+    if not demo_deployment.is_up:
+        demo_deployment.start()
+    return demo_deployment
+
+
+@pytest.fixture
+def account(deployment: Deployment) -> Account:
+    """An account of `deployment`, with a key for every provider."""
+    return deployment.create_account()
+
+
+@pytest.fixture(params=["stored", "pass-through"])
+def caller(request: pytest.FixtureRequest, account: Account) -> Caller:
+    """Somebody who calls `deployment`, in each of the two modes."""
+    return Caller(account, request.param)
+
+
+@pytest.fixture
+def arrived(provider: FakeProvider, caller: Caller) -> Callable[..., RecordedRequest]:
+    """Check the last request that the provider got: its own key, and nothing of Metrion's."""
+
+    def check(name: str, path: str) -> RecordedRequest:
+        request = provider.requests[-1]
+        assert request.path == path
+        place = PROVIDERS[name].key_place
+        bearer = request.header("authorization")
+        if "openai" in path:  # Gemini's compatible endpoint
+            assert bearer == f"Bearer {caller.key_on_the_wire(name)}"
+        else:
+            assert request.header(place.header) == place.prefix + caller.key_on_the_wire(name)
+            assert place.header == "authorization" or bearer is None
+        assert caller.account.token.encode() not in request.head + request.body
+        assert not provider.leaks
+        assert not provider.violations
+        return request
+
+    return check
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Any]:
+    """`wait_until`, for tests."""
+    return wait_until
