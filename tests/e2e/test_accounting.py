@@ -104,11 +104,13 @@ class Installation:
         self.data_dir = folder / "data"
         self.server = EmbeddedPostgres(self.data_dir, options={"fsync": "off"})
         url = self.server.start(stop_with_thread=True)
-        self.settings = Settings(data_dir=self.data_dir)
+        self.settings = Settings(data_dir=self.data_dir, database_url=url)
         migrate.migrate(url, roles.roles_folder(self.settings))
         self.token = asyncio.run(self._create_account())
         environment = {k: v for k, v in os.environ.items() if not k.startswith("METRION_")} | {
             "METRION_DATA_DIR": str(self.data_dir),
+            # by its address, as in production: a proxy may then also start while it is away
+            "METRION_DATABASE_URL": url.get_secret_value(),
             "METRION_ORIGINS": json.dumps({p.name: origin for p in load_providers()}),
             "METRION_RATE_PER_MINUTE": "1000000",
         }
@@ -128,10 +130,10 @@ class Installation:
         database = Database(service_url(self.settings, roles.API), pool_size=1)
         try:
             new = await accounts.create_account(database, master_keys, "a@example.com", "pro")
-            async with database.account(new.account_id) as connection:
+            async with database.account(new.id) as connection:
                 for provider in load_providers():
                     await keys.set_key(
-                        connection, master_keys, new.account_id, provider.name, "sk-" + "x" * 40
+                        connection, master_keys, new.id, provider.name, "sk-" + "x" * 40
                     )
         finally:
             await database.close()
@@ -236,7 +238,8 @@ class Clients:
         identifier = response.headers["x-metrion-request-id"]
         while call.last_word is not None and response.status == 200:
             line = response.readline()
-            assert line, "the stream ended before its last word"
+            if not line:
+                raise http.client.IncompleteRead(b"")  # killed in the middle
             if line.startswith(call.last_word):
                 # an SDK stops reading here: what HTTP adds is nothing to it
                 self.seen[identifier] = response.status
