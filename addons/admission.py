@@ -6,6 +6,8 @@ in `count_forwarded`, at the very moment when nothing can refuse the request any
 reservation that somebody could forget to give back, and nothing waits between check and count.
 """
 
+import hashlib
+import hmac
 import math
 import time
 from collections import OrderedDict
@@ -34,6 +36,8 @@ class Admission:
         rate_per_minute: requests per 60 seconds and account.
         monthly_requests_free: requests per calendar month of an account on the Free plan.
         now: wall clock in seconds since 1970.
+        digest_key: secret with which callers' own keys are digested; the same in all processes
+            that share a store.
         clock: seconds, monotonic.
     """
 
@@ -44,6 +48,7 @@ class Admission:
         rate_per_minute: int,
         monthly_requests_free: int,
         now: Callable[[], float],
+        digest_key: bytes = b"",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rate_per_minute = rate_per_minute
@@ -53,6 +58,8 @@ class Admission:
             else SharedWindow(store, rate_per_minute, now)
         )
         self._allowance = MonthlyAllowance(monthly_requests_free, now)
+        # Keys of others are not kept in clear, not even as keys of the window.
+        self._digest_key = digest_key
 
     async def admit(self, exchange: Exchange) -> None:
         """Decide on the head; counts for the minute. A request refused here counts for neither.
@@ -60,9 +67,23 @@ class Admission:
         Raises:
             Refused: 429 `rate_limited` or `monthly_limit`, with the seconds to wait.
         """
+        if exchange.is_anonymous:
+            await self._admit_anonymous(exchange)
+            return
         caller = _caller_of(exchange)
         self._allowance.check(caller)
-        wait = await self._window.hit(str(caller.account_id))
+        await self._hit(str(caller.account_id))
+
+    async def _admit_anonymous(self, exchange: Exchange) -> None:
+        """Nobody's requests are limited by their key's digest and by their client's address."""
+        if exchange.own_key is None:
+            raise RuntimeError("an anonymous request without a key")
+        digest = hmac.digest(self._digest_key, exchange.own_key.encode(), hashlib.sha256)
+        await self._hit(f"key {digest.hex()}")
+        await self._hit(f"address {exchange.client}")
+
+    async def _hit(self, key: str) -> None:
+        wait = await self._window.hit(key)
         if wait > 0:
             seconds = math.ceil(wait)
             message = (
@@ -77,7 +98,8 @@ class Admission:
         Raises:
             Refused: 429 `monthly_limit`, if others have used the allowance up since `admit`.
         """
-        self._allowance.spend(_caller_of(exchange))
+        if not exchange.is_anonymous:
+            self._allowance.spend(_caller_of(exchange))
 
 
 class MonthlyAllowance:

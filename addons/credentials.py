@@ -94,8 +94,13 @@ def _take_from_query(exchange: Exchange, found: Found) -> None:
     exchange.query = "&".join(kept)
 
 
-def choose_mode(exchange: Exchange, found: Found) -> None:
+def choose_mode(exchange: Exchange, found: Found, *, allow_anonymous: bool) -> None:
     """Decide the mode from the credential alone; set `mode`, `token` and `own_key`.
+
+    Args:
+        exchange: its credentials have been taken off.
+        found: what was taken off.
+        allow_anonymous: an own key without a token is forwarded, for no account.
 
     Raises:
         Refused: 400 for a conflict, 401 where something is missing or malformed.
@@ -121,7 +126,7 @@ def choose_mode(exchange: Exchange, found: Found) -> None:
             )
         exchange.mode, exchange.token = Mode.STORED, _well_formed(credential)
         return
-    if token is None:
+    if token is None and not allow_anonymous:
         raise _unauthorized(
             "This is not a Metrion token. Use your Metrion token as the API key, or, to send your "
             "own provider key, add the header `x-metrion-token: sk-metrion-…`."
@@ -130,7 +135,7 @@ def choose_mode(exchange: Exchange, found: Found) -> None:
         raise Refused(400, "invalid_request", "The provider key has characters no key has.")
     exchange.mode, exchange.token, exchange.own_key = (
         Mode.PASS_THROUGH,
-        _well_formed(token),
+        _well_formed(token) if token else None,
         credential,
     )
 

@@ -204,6 +204,11 @@ class Exchange:
     client_gone: bool = False
     recorded: bool = False
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Pass-through for no account: limited and counted, but nobody's row."""
+        return self.mode is Mode.PASS_THROUGH and self.caller is None
+
     def header(self, name: bytes) -> bytes | None:
         """The first value of a request header; `name` in lower case."""
         for key, value in self.headers:

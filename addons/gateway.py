@@ -72,11 +72,12 @@ class Gateway:
         metrics: RequestMetrics,
     ) -> None:
         self.header_timeout = settings.timeout_seconds
-        self.idle_timeout = settings.idle_timeout_seconds
+        self.idle_timeout = settings.timeout_seconds
         self.drain_seconds = settings.drain_seconds
         self.drain_bytes = settings.drain_bytes
         self._bodies = BodyBudget(settings.max_body_bytes)
         self._cors_origins = {origin.encode() for origin in settings.cors_origins}
+        self._allow_anonymous = settings.anonymous_pass_through
         self._routes = routes
         self._keyring = keyring
         self._admission = admission
@@ -119,7 +120,7 @@ class Gateway:
             return answer
         check_head(exchange)
         self._find_route(exchange)
-        choose_mode(exchange, found)
+        choose_mode(exchange, found, allow_anonymous=self._allow_anonymous)
         await self._identify(exchange)
         await self._admission.admit(exchange)
         self._bodies.check_declared(exchange)
@@ -174,10 +175,12 @@ class Gateway:
         if self.is_stopping:
             raise Refused(503, "unavailable", "Metrion is shutting down.", retry_after=1)
         token, exchange.token = exchange.token, None
+        exchange.requester = _requester(exchange)
+        if token is None and exchange.is_anonymous and self._allow_anonymous:
+            return
         if token is None or exchange.route is None:
             raise RuntimeError("no token was chosen")
         exchange.caller = await self._keyring.identify(token)
-        exchange.requester = _requester(exchange)
         provider = exchange.route.provider
         if exchange.mode is Mode.STORED and provider.name not in exchange.caller.sealed_keys:
             raise Refused(
@@ -203,7 +206,7 @@ class Gateway:
         """
         exchange.marks.body = time.monotonic()
         route = exchange.route
-        if route is None or exchange.caller is None or exchange.marks.admitted is None:
+        if route is None or exchange.marks.admitted is None:
             raise RuntimeError("a request that was not admitted cannot be forwarded")
         if route.endpoint.method == "GET":
             if exchange.body:
@@ -231,16 +234,18 @@ class Gateway:
         exchange ends is the guard that keeps the key out of what comes back.
         """
         route, caller = exchange.route, exchange.caller
-        if route is None or caller is None:
-            raise RuntimeError("no key without an account")
+        if route is None:
+            raise RuntimeError("no key without a route")
         if exchange.mode is Mode.PASS_THROUGH:
             if exchange.own_key is None:
                 raise RuntimeError("a caller's own key is written once")
             key, exchange.own_key = exchange.own_key.encode(), None
-        else:
+        elif caller is not None:
             provider = route.provider.name
             binding = provider_keys.key_binding(caller.account_id, provider)
             key = self._keys.open(caller.sealed_keys[provider], binding)
+        else:
+            raise RuntimeError("no stored key without an account")
         exchange.guard = KeyGuard(key)
         place = route.key_place
         return [(place.header.encode(), place.prefix.encode() + key)]
@@ -343,8 +348,13 @@ class Gateway:
         return answers.error_answer(exchange, Refused(status, "invalid_request", message))
 
     def _end(self, exchange: Exchange, outcome: Outcome) -> None:
-        """Write the row: once, and only for requests that got past authentication."""
-        if exchange.recorded or exchange.caller is None:
+        """Count and, if it is somebody's, write the row: once, and only after authentication."""
+        route, caller = exchange.route, exchange.caller
+        if (
+            exchange.recorded
+            or route is None
+            or (exchange.marks.admitted is None and caller is None)
+        ):
             return
         exchange.recorded = True
         exchange.outcome = outcome
@@ -352,13 +362,10 @@ class Gateway:
         if exchange.meter:
             exchange.meter.finish()
             exchange.error = exchange.error or exchange.meter.error_message
-        if exchange.route:
-            self._metrics.ended(
-                exchange.route.provider.name, outcome, was_forwarded=exchange.origin is not None
-            )
-        account_id = exchange.caller.account_id
-        if self._refusals.may_write(account_id, outcome):
-            left_out = self._refusals.take_left_out(account_id)
+        was_forwarded = exchange.origin is not None
+        self._metrics.ended(route.provider.name, outcome, was_forwarded=was_forwarded)
+        if caller is not None and self._refusals.may_write(caller.account_id, outcome):
+            left_out = self._refusals.take_left_out(caller.account_id)
             self._recorder.record(rows.request_log(exchange, left_out=left_out))
 
 

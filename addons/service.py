@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import time
 
 from prometheus_client import CollectorRegistry
@@ -61,6 +62,7 @@ class Service:
                 rate_per_minute=settings.rate_per_minute,
                 monthly_requests_free=settings.monthly_requests_free,
                 now=time.time,
+                digest_key=secrets.token_bytes(32),
             ),
             keys=keys,
             recorder=self._recorder,

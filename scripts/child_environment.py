@@ -42,7 +42,6 @@ FIELDS: Final = {
         "origins",
         "cors_origins",
         "timeout_seconds",
-        "idle_timeout_seconds",
         "max_body_bytes",
         "drain_seconds",
         "drain_bytes",

@@ -90,9 +90,7 @@ class Settings(BaseSettings):
     monthly_requests_free: Annotated[int, Field(ge=0)] = 10_000
     """Forwarded requests of a Free account in a calendar month (UTC)."""
     timeout_seconds: Seconds = 30.0
-    """From the request read to the provider's response headers."""
-    idle_timeout_seconds: Seconds = 30.0
-    """Longest silence inside a provider's answer."""
+    """From the request read to the provider's response headers; also the longest silence after."""
     max_body_bytes: Bytes = 32 * MEBIBYTE
     """Largest request body."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0

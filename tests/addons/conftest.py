@@ -264,7 +264,7 @@ def start_proxy(origins: dict[str, str]) -> Iterator[Callable[..., Proxy]]:
 
     def start(addons: list[object] | None = None, **settings: Any) -> Proxy:
         flags = settings.pop("flags", {})
-        defaults = {"origins": origins, "timeout_seconds": 0.6, "idle_timeout_seconds": 0.6}
+        defaults = {"origins": origins, "timeout_seconds": 0.6}
         proxy = Proxy(Settings(**{**defaults, **settings}), addons or [], **flags)
         started.append(proxy)
         return proxy

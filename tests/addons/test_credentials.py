@@ -54,7 +54,7 @@ def placed(places: dict[str, str], *more: Header) -> Exchange:
 
 
 def decide(made: Exchange) -> Exchange:
-    choose_mode(made, take_credentials(made))
+    choose_mode(made, take_credentials(made), allow_anonymous=False)
     return made
 
 

@@ -207,6 +207,29 @@ def test_the_provider_gets_the_right_key_and_nothing_of_ours(
     assert (row["mode"], row["requester"], row["provider"]) == (mode, "anna", provider_name)
 
 
+def test_an_own_key_without_a_token_is_forwarded_only_if_the_operator_says_so(
+    start_proxy, connect_to, provider, chat
+):
+    provider.clear()
+    proxy = start_proxy(anonymous_pass_through=True, rate_per_minute=2)
+    client = connect_to(proxy)
+    own = {"Authorization": "Bearer sk-own-0123456789abcdef"}
+    client.request(PATH, chat(), own)
+    assert client.response()[0] == 200
+    assert b"Bearer sk-own-0123456789abcdef" in provider.requests[0].head
+    client.request(PATH, b"{", own)
+    assert client.response()[0] == 400
+    client.request(PATH, chat(), own)  # limited by its key …
+    assert client.response()[0] == 429
+    client.request(PATH, chat(), {"Authorization": "Bearer sk-another-0123456789"})
+    assert client.response()[0] == 429  # … and by its address
+    client.request(PATH, chat())  # which limits nobody who has a token
+    assert client.response()[0] == 200
+    assert len(proxy.rows.rows) == 1
+    client.request("/metrics", method="GET")
+    assert b'metrion_requests_total{outcome="ok",provider="openai"} 2.0' in client.response()[2]
+
+
 def test_anthropic_version_is_set_if_the_client_sent_none(client, provider):
     body = json.dumps(BODIES["anthropic"]).encode()
     client.request(PATHS["anthropic"], body)

@@ -173,7 +173,7 @@ def test_http2_streams_are_drained_when_reset(proxy, chat):
 def test_an_idle_connection_is_kept(client, chat):
     client.request(PATH, chat())
     assert client.response()[0] == 200
-    time.sleep(1.0)  # longer than idle_timeout_seconds, which is about requests
+    time.sleep(1.0)  # longer than timeout_seconds, which is about requests
     client.request(PATH, chat())
     assert client.response()[0] == 200
 

@@ -309,7 +309,7 @@ def test_a_json_answer_is_waited_for_after_the_client_left(proxy, connect, chat,
 
 
 def test_draining_is_bounded_in_time(start_proxy, connect_to, chat, provider):
-    proxy = start_proxy(drain_seconds=0.3, idle_timeout_seconds=5)
+    proxy = start_proxy(drain_seconds=0.3, timeout_seconds=5)
     client = connect_to(proxy)
     client.request(PATH, chat(stream=True), {"x-fake-events": "500", "x-fake-interval": "0.02"})
     client.head()
@@ -321,7 +321,7 @@ def test_draining_is_bounded_in_time(start_proxy, connect_to, chat, provider):
 
 
 def test_draining_is_bounded_in_bytes(start_proxy, connect_to, chat, provider):
-    proxy = start_proxy(drain_bytes=2000, idle_timeout_seconds=5)
+    proxy = start_proxy(drain_bytes=2000, timeout_seconds=5)
     client = connect_to(proxy)
     client.request(PATH, chat(stream=True), {"x-fake-events": "500", "x-fake-interval": "0.005"})
     client.head()
@@ -370,9 +370,7 @@ def test_faults_at_random_leave_nothing_behind(start_proxy, provider, chat, conn
     """Many clients, every fault, hang-ups at any moment: one row each, no socket, no complaint."""
     import random  # noqa: PLC0415
 
-    proxy = start_proxy(
-        timeout_seconds=0.3, idle_timeout_seconds=0.3, drain_seconds=0.3, rate_per_minute=100_000
-    )
+    proxy = start_proxy(timeout_seconds=0.3, drain_seconds=0.3, rate_per_minute=100_000)
     faults = [
         {}, {}, {},
         {"x-fake-stall": "head"}, {"x-fake-stall": "2"}, {"x-fake-close": "head"},

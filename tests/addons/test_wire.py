@@ -154,7 +154,7 @@ def test_too_many_header_lines_are_431(client):
 
 
 def test_a_dribbled_head_is_closed(start_proxy, connect_to):
-    client = connect_to(start_proxy(idle_timeout_seconds=0.3))
+    client = connect_to(start_proxy(timeout_seconds=0.3))
     client.send(b"GET / HTT")
     assert client.is_closed()
 

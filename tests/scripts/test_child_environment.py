@@ -19,7 +19,6 @@ FULL: dict[str, Any] = {
     "drain_bytes": 1,
     "drain_seconds": 2.5,
     "eur_per_usd": Decimal("0.9"),
-    "idle_timeout_seconds": 3.5,
     "master_key_file": Path("/keys/master"),
     "master_keys": "masterkeys",
     "max_body_bytes": 4,
