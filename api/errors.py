@@ -14,7 +14,13 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from storage.errors import AlreadyExists, DatabaseUnavailable, InvalidValue, NotFound
+from storage.errors import (
+    AlreadyExists,
+    DatabaseUnavailable,
+    InvalidValue,
+    NotFound,
+    TooManyCodes,
+)
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_SECONDS = "1"
@@ -94,12 +100,39 @@ class InvalidTokenError(ApiError):
     hint = "Copy the Metrion Key from Settings; an older one no longer works."
 
 
+class NotSignedInError(ApiError):
+    """The route is for people who signed in; there is no live session."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    kind = "not-signed-in"
+    title = "Nobody is signed in"
+    hint = "Sign in with a code sent by mail; a Metrion Key can only read usage and logs."
+
+
+class InvalidCodeError(ApiError):
+    """The code is wrong, used, or too old; which of them is not told."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    kind = "invalid-code"
+    title = "The code is not valid"
+    hint = "Type the newest code that was sent, or ask for another: one is good for 10 minutes."
+
+
+class CrossOriginError(ApiError):
+    """A page of another site tried to change something."""
+
+    status = HTTPStatus.FORBIDDEN
+    kind = "cross-origin"
+    title = "Another site may not do this"
+    hint = "The request came from a page of another origin; do it on Metrion's own pages."
+
+
 class TooManyAttemptsError(ApiError):
-    """One address tried too many unknown tokens."""
+    """One client or address tried too often: tokens, codes, or asked for too many mails."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     kind = "too-many-attempts"
-    title = "Too many tokens that are not valid"
+    title = "Too many attempts"
     hint = "Wait as long as `Retry-After` says."
 
 
@@ -139,6 +172,15 @@ class ConflictError(ApiError):
     hint = "Nothing was changed."
 
 
+class RequestTooLargeError(ApiError):
+    """The body is larger than any that a route takes."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    kind = "request-too-large"
+    title = "The request is too large"
+    hint = "Compare the request with its description in the API documentation."
+
+
 class UnavailableError(ApiError):
     """The database cannot be reached, or is not ready."""
 
@@ -172,11 +214,15 @@ class OtherError(ApiError):
 KINDS: Final[tuple[type[ApiError], ...]] = (
     MissingTokenError,
     InvalidTokenError,
+    NotSignedInError,
+    InvalidCodeError,
+    CrossOriginError,
     TooManyAttemptsError,
     InvalidRequestError,
     ResourceNotFoundError,
     MethodNotAllowedError,
     ConflictError,
+    RequestTooLargeError,
     UnavailableError,
     InternalError,
 )
@@ -222,6 +268,10 @@ def add_handlers(app: FastAPI) -> None:
         NotFound: lambda error: ResourceNotFoundError(_sentence(error)),
         AlreadyExists: lambda error: ConflictError(_sentence(error)),
         InvalidValue: lambda error: InvalidRequestError(_sentence(error)),
+        TooManyCodes: lambda error: TooManyAttemptsError(
+            "This address was sent enough codes for now; the last one may still be good.",
+            headers={"Retry-After": str(error.seconds)},
+        ),
         # its message names hosts: for the log only
         DatabaseUnavailable: lambda _: UnavailableError(headers={"Retry-After": RETRY_SECONDS}),
     }
@@ -252,6 +302,10 @@ def _from_framework(error: HTTPException) -> ApiError:
         return ResourceNotFoundError()
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return MethodNotAllowedError(headers=error.headers)
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return RequestTooLargeError()
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # a body that is not even text
+        return InvalidRequestError()
     return OtherError(error.status_code)
 
 

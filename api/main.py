@@ -3,23 +3,27 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Final
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.gzip import GZipMiddleware
 
 from api.errors import add_handlers
 from api.openapi import describe_problems
-from api.routes import docs, health, logs, meta, metrics
-from api.security import SecurityHeaders
+from api.routes import account, auth, docs, health, logs, meta, metrics, pages
+from api.security import CrossOriginGuard, SecurityHeaders
 from api.services import Services
 from api.telemetry import Telemetry
 from storage.settings import Settings
 
+RESOURCES: Final = (auth, account, logs, meta, health, metrics, docs, pages)
 _DESCRIPTION = """\
-What Metrion recorded of your account's requests, for programs.
+What Metrion recorded of your account's requests, and all that its pages can do.
 
-Send your Metrion Key as a bearer token. Here it can only read: the token that spends money at the \
-providers can neither change anything nor see a provider key. Lists come in pages: pass the \
+Send your Metrion Key as a bearer token. It can only read usage and logs: the token that spends \
+money at the providers can neither change anything nor see a provider key. What changes something \
+needs the session of a person who signed in with a code sent by mail. Lists come in pages: pass the \
 `next_cursor` of one page as `cursor` to get the next. Errors are problem documents (RFC 9457); \
 look at their `type`.
 """
@@ -35,8 +39,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        yield
-        await services.close()
+        try:
+            async with services.mailer.running():
+                yield
+        finally:
+            await services.close()
 
     app = FastAPI(
         title="Metrion",
@@ -51,11 +58,14 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.services = services
+    app.add_middleware(CrossOriginGuard)
     app.add_middleware(Telemetry, metrics=services.metrics)
     app.add_middleware(SecurityHeaders)  # the outermost: also for what Telemetry answers
     add_handlers(app)
-    for resource in (logs, meta, health, metrics, docs):
+    for resource in RESOURCES:
         app.include_router(resource.router)
-    app.mount("/static", StaticFiles(directory=docs.STATIC_FOLDER), name="static")
+    # Files only: compressed data next to what a stranger can put there would tell its content.
+    files = GZipMiddleware(StaticFiles(directory=docs.STATIC_FOLDER))
+    app.mount("/static", files, name="static")
     describe_problems(app)
     return app

@@ -4,9 +4,17 @@ from typing import Any, cast
 
 from fastapi import FastAPI
 
-from api.errors import KINDS, PROBLEM_TYPE
+from api.errors import (
+    KINDS,
+    PROBLEM_TYPE,
+    ApiError,
+    CrossOriginError,
+    InternalError,
+    RequestTooLargeError,
+)
 
 _FIRST_ERROR = 400
+_SAFE_METHODS = {"get", "head", "options"}
 
 
 def describe_problems(app: FastAPI) -> None:
@@ -21,7 +29,8 @@ def describe_problems(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = generate()
             for operations in document["paths"].values():
-                for operation in operations.values():
+                for method, operation in operations.items():
+                    _add_common_problems(method, operation)
                     _fix_errors(operation["responses"])
             document["x-problems"] = [
                 {"kind": each.kind, "status": each.status, "title": each.title, "hint": each.hint}
@@ -32,6 +41,18 @@ def describe_problems(app: FastAPI) -> None:
 
     # FastAPI's documented way to change the document is to replace this method.
     cast("Any", app).openapi = openapi
+
+
+def _add_common_problems(method: str, operation: dict[str, Any]) -> None:
+    """Document what every route may answer, whatever it does."""
+    common: list[type[ApiError]] = [InternalError]
+    if method not in _SAFE_METHODS:
+        common += [CrossOriginError, RequestTooLargeError]
+    for error in common:
+        operation["responses"][str(int(error.status))] = {
+            "description": f"`{error.kind}`: {error.title}.",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
 
 
 def _fix_errors(responses: dict[str, dict[str, Any]]) -> None:

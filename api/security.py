@@ -1,4 +1,4 @@
-"""What protects users whatever a route does: headers on every answer, bounded guessing."""
+"""What protects users whatever a route does: headers, origins, bounded guessing."""
 
 import ipaddress
 import math
@@ -7,10 +7,16 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import TooManyAttemptsError
+from api.errors import (
+    CrossOriginError,
+    RequestTooLargeError,
+    TooManyAttemptsError,
+    problem_response,
+)
 
 # Nothing inline, nothing from elsewhere, no framing; scripts cannot write HTML from strings.
 CONTENT_SECURITY_POLICY: Final = (
@@ -31,9 +37,15 @@ _HEADERS: Final = {
 _STRICT_TRANSPORT: Final = "max-age=31536000; includeSubDomains"
 
 FAILED_TOKENS_PER_MINUTE: Final = 30
-_WINDOW_SECONDS: Final = 60.0
-_MOST_NETWORKS: Final = 10_000  # remembered at once; the one that failed longest ago is forgotten
+SIGN_INS_PER_WINDOW: Final = 30  # mails asked for, and codes tried: a whole office is one client
+SIGN_IN_SECONDS: Final = 600.0
+_MINUTE: Final = 60.0
+_MOST_NETWORKS: Final = 10_000  # remembered at once; the one that came longest ago is forgotten
 _IPV6_NETWORK_BITS: Final = 64  # what one customer of a provider has at least
+
+_SAFE_METHODS: Final = {"GET", "HEAD", "OPTIONS"}
+LARGEST_BODY: Final = 256 * 1024
+"""Bytes; no route takes anything large."""
 
 
 class SecurityHeaders:
@@ -61,44 +73,94 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-class FailedTokens:
-    """Counts unknown tokens by client address, in this process's memory.
+class CrossOriginGuard:
+    """ASGI middleware: no page of another origin changes anything with a visitor's session.
 
-    While an address has used up its share even a good token is refused: otherwise the refusal
-    would not slow down who is guessing. The memory of `limits` is not used: it starts a thread for
-    a hit, and never forgets a key.
+    The rules are those of Go 1.25's `http.CrossOriginProtection`: what a browser says in
+    `Sec-Fetch-Site` decides; a browser too old for that (or a page without TLS) says `Origin`,
+    which must be of this host; who says neither is no browser. Bodies are bounded here, too.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] != "http" or scope["method"] in _SAFE_METHODS:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if _is_cross_origin(headers):
+            await problem_response(scope, CrossOriginError())(scope, receive, send)
+        elif int(headers.get("content-length", "0")) > LARGEST_BODY:
+            await problem_response(scope, RequestTooLargeError())(scope, receive, send)
+        else:
+            await self._app(scope, _bounded(receive), send)
+
+
+def _is_cross_origin(headers: Headers) -> bool:
+    site = headers.get("sec-fetch-site")
+    if site:
+        return site not in {"same-origin", "none"}
+    origin = headers.get("origin")
+    if not origin:
+        return False
+    return origin.partition("://")[2] != headers.get("host", "")
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Refuse a body without a stated length as soon as it is too long."""
+    seen = 0
+
+    async def receive_some() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > LARGEST_BODY:
+            raise HTTPException(RequestTooLargeError.status)  # FastAPI lets only this kind through
+        return message
+
+    return receive_some
+
+
+class Attempts:
+    """Counts attempts by client address, in this process's memory.
+
+    While a client has used up its share even a good attempt is refused: otherwise the refusal would
+    not slow down who is guessing. The memory of `limits` is not used: it starts a thread for a hit,
+    and never forgets a key.
     """
 
     def __init__(
-        self,
-        per_minute: int = FAILED_TOKENS_PER_MINUTE,
-        clock: Callable[[], float] = time.monotonic,
+        self, most: int, seconds: float = _MINUTE, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._per_minute = per_minute
+        """Allow `most` attempts of one client in any `seconds`."""
+        self._most = most
+        self._seconds = seconds
         self._clock = clock
-        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._attempts: OrderedDict[str, deque[float]] = OrderedDict()
 
     def check(self, address: str) -> None:
-        """Let an address try a token.
+        """Let a client try.
 
         Raises:
-            TooManyAttemptsError: it failed too often in the last minute.
+            TooManyAttemptsError: it was counted too often.
         """
-        failures = self._failures.get(_network(address), deque[float]())
-        if len(failures) < self._per_minute:
+        attempts = self._attempts.get(_network(address), deque[float]())
+        if len(attempts) < self._most:
             return
-        wait = failures[0] + _WINDOW_SECONDS - self._clock()
+        wait = attempts[0] + self._seconds - self._clock()
         if wait > 0:
             raise TooManyAttemptsError(headers={"Retry-After": str(math.ceil(wait))})
 
     def count(self, address: str) -> None:
-        """Note that a token from this address was unknown."""
+        """Note an attempt of this client."""
         network = _network(address)
-        failures = self._failures.setdefault(network, deque(maxlen=self._per_minute))
-        failures.append(self._clock())
-        self._failures.move_to_end(network)
-        if len(self._failures) > _MOST_NETWORKS:
-            self._failures.popitem(last=False)
+        attempts = self._attempts.setdefault(network, deque(maxlen=self._most))
+        attempts.append(self._clock())
+        self._attempts.move_to_end(network)
+        if len(self._attempts) > _MOST_NETWORKS:
+            self._attempts.popitem(last=False)
 
 
 def _network(address: str) -> str:

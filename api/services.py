@@ -5,7 +5,13 @@ from typing import Self
 
 from addons.providers import load_providers
 from addons.providers.base import Provider
-from api.security import FailedTokens
+from api.mail import Mailer
+from api.security import (
+    FAILED_TOKENS_PER_MINUTE,
+    SIGN_IN_SECONDS,
+    SIGN_INS_PER_WINDOW,
+    Attempts,
+)
 from api.telemetry import Metrics
 from storage import roles
 from storage.database import Database, service_url
@@ -21,7 +27,10 @@ class Services:
     database: Database
     keys: MasterKeys
     providers: tuple[Provider, ...]
-    failed_tokens: FailedTokens
+    mailer: Mailer
+    failed_tokens: Attempts
+    code_requests: Attempts
+    failed_codes: Attempts
     metrics: Metrics
 
     @classmethod
@@ -32,13 +41,17 @@ class Services:
             MasterKeyError: there is no usable master key.
             RightsMissing: the password of the API's database role is not there.
             EmbeddedDatabaseError: the embedded server is not running.
+            SettingsError: METRION_SMTP_URL has not the form of one.
         """
         return cls(
             settings=settings,
             database=Database(service_url(settings, roles.API)),
             keys=MasterKeys.load(settings),
             providers=load_providers(),
-            failed_tokens=FailedTokens(),
+            mailer=Mailer.open(settings),
+            failed_tokens=Attempts(FAILED_TOKENS_PER_MINUTE),
+            code_requests=Attempts(SIGN_INS_PER_WINDOW, SIGN_IN_SECONDS),
+            failed_codes=Attempts(SIGN_INS_PER_WINDOW, SIGN_IN_SECONDS),
             metrics=Metrics(),
         )
 

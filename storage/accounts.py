@@ -19,9 +19,13 @@ from storage.tokens import new_token
 
 type Plan = Literal["free", "pro"]
 PLANS: Final = ("free", "pro")
+CURRENCIES: Final = ("USD", "EUR", "CHF")
+RETENTION_DAYS: Final = {"free": 7, "pro": 90}
+"""How long log rows can be seen, by plan; as metrion.retention_days says."""
 
 # Only the form: whether mail arrives is found out by sending some.  RFC 5321 bounds the length.
-_EMAIL = re.compile(r"[^@\s\x00-\x20\x7f]+@[^@\s\x00-\x20\x7f]+")
+# What would mean something in a mail's header or in SMTP is left out: RFC 5322 takes it in quotes.
+_EMAIL = re.compile(r"""[^@\s\x00-\x20\x7f<>()\[\],;:"\\]+@[^@\s\x00-\x20\x7f<>()\[\],;:"\\]+""")
 _LONGEST_EMAIL = 254
 
 _LIST = text("SELECT id, email, plan, currency, created_at FROM metrion.list_accounts(:most)")
@@ -47,6 +51,14 @@ class NewAccount:
     token: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class LiveToken:
+    """An account's token, and since when it is the one."""
+
+    token: str = field(repr=False)
+    created_at: datetime
+
+
 async def create_account(
     database: Database, keys: MasterKeys, email: str, plan: str = "free"
 ) -> NewAccount:
@@ -56,7 +68,7 @@ async def create_account(
         AlreadyExists: there is an account with this address (upper and lower case are the same).
         InvalidValue: `email` is no address or `plan` no plan.
     """
-    email = _checked_email(email)
+    email = checked_email(email)
     _check_plan(plan)
     account_id = uuid7()
     try:
@@ -119,6 +131,22 @@ async def set_plan(connection: AsyncConnection, plan: str) -> None:
         raise NotFound("there is no such account")
 
 
+async def set_currency(connection: AsyncConnection, currency: str) -> None:
+    """Choose what the account's pages show money in; the log stays in USD.
+
+    Raises:
+        NotFound: the account does not exist.
+        InvalidValue: `currency` is none of `CURRENCIES`.
+    """
+    if currency not in CURRENCIES:
+        raise InvalidValue(f"a currency is one of: {', '.join(CURRENCIES)}")
+    done = await connection.execute(
+        update(accounts).where(accounts.c.id == this_account).values(currency=currency)
+    )
+    if done.rowcount == 0:
+        raise NotFound("there is no such account")
+
+
 async def regenerate_token(
     connection: AsyncConnection, keys: MasterKeys, account_id: uuid.UUID
 ) -> str:
@@ -148,11 +176,26 @@ async def reveal_token(connection: AsyncConnection, keys: MasterKeys, account_id
         NotFound: the account does not exist.
         SealingError: its master key is not on the ring, or the row was tampered with.
     """
-    query = select(tokens.c.id, tokens.c.sealed).where(tokens.c.account_id == this_account)
+    return (await get_token(connection, keys, account_id)).token
+
+
+async def get_token(
+    connection: AsyncConnection, keys: MasterKeys, account_id: uuid.UUID
+) -> LiveToken:
+    """Return the account's token in clear, and since when it is good.
+
+    Raises:
+        NotFound, SealingError: as `reveal_token`.
+    """
+    columns = tokens.c
+    query = select(columns.id, columns.sealed, columns.created_at).where(
+        columns.account_id == this_account
+    )
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise NotFound("there is no such account")
-    return keys.open(row.sealed, token_binding(account_id, row.id)).decode()
+    token = keys.open(row.sealed, token_binding(account_id, row.id)).decode()
+    return LiveToken(token, row.created_at)
 
 
 def token_binding(account_id: uuid.UUID, token_id: uuid.UUID) -> Binding:
@@ -167,7 +210,12 @@ def _new_token(keys: MasterKeys, account_id: uuid.UUID) -> tuple[uuid.UUID, str,
     return token_id, token, keys.token_digests(token)[0], sealed
 
 
-def _checked_email(email: str) -> str:
+def checked_email(email: str) -> str:
+    """Return an address without the spaces around it.
+
+    Raises:
+        InvalidValue: it cannot be one, by its form.
+    """
     email = email.strip()
     if len(email) > _LONGEST_EMAIL or _EMAIL.fullmatch(email) is None:
         raise InvalidValue("this is not an e-mail address")

@@ -36,6 +36,9 @@ _NETWORK: Final = {
     "application_name": "metrion",
 }
 
+Transaction = AsyncConnection
+"""What `Database.account` and `Database.system` give, for those who only pass it on."""
+
 _BEGIN = text("""
     SELECT set_config('metrion.account_id', :account, true),
         set_config('statement_timeout', :milliseconds, true),

@@ -49,5 +49,17 @@ class AlreadyExists(StorageError):  # noqa: N818
     """What was to be made is there already."""
 
 
+class TooManyCodes(StorageError):  # noqa: N818
+    """An address was sent enough codes for now.
+
+    Attributes:
+        seconds: how long until it may be sent the next one.
+    """
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__("this address was sent enough codes for now")
+        self.seconds = seconds
+
+
 class EmbeddedDatabaseError(StorageError):
     """The embedded PostgreSQL cannot be found, made, started or stopped."""

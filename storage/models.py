@@ -5,6 +5,7 @@ database's catalogue.
 """
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     Column,
@@ -149,4 +150,28 @@ latency_days = Table(
     Column("measure", Text, primary_key=True),
     Column("bucket", SmallInteger, primary_key=True),
     Column("requests", BigInteger, nullable=False),
+)
+
+codes = Table(
+    "codes",
+    metadata,
+    Column("purpose", Text, primary_key=True),
+    Column("address", LargeBinary, primary_key=True),
+    Column("account_id", Uuid),
+    Column("digest", LargeBinary),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("tries", SmallInteger, nullable=False),
+    Column("sent", ARRAY(DateTime(timezone=True)), nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Uuid, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("user_agent", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("last_seen_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
 )

@@ -161,6 +161,14 @@ class MasterKeys:
         message = token.encode()
         return [hmac.digest(key, message, hashlib.sha256) for key in self._digest_keys]
 
+    def digests(self, purpose: str, value: str) -> list[bytes]:
+        """Return the digests of a short-lived secret (a code, a session), the active key's first.
+
+        The same value has another digest for another `purpose`, and none is a token's: a token has
+        no NUL in it.
+        """
+        return self.token_digests(f"{purpose}\0{value}")
+
     @classmethod
     def _parse(cls, text: str, source: str) -> Self:
         """Build the ring from its JSON; no message says what is in it."""

@@ -9,15 +9,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from api.deps import ReadingCaller, ServicesHere
-from api.errors import (
-    InvalidRequestError,
-    InvalidTokenError,
-    MissingTokenError,
-    TooManyAttemptsError,
-    UnavailableError,
-    documented,
-)
+from api.deps import READING_PROBLEMS, ReadingCaller, ServicesHere
+from api.errors import documented
 from storage.logs import LARGEST_PAGE, list_logs
 
 router = APIRouter(tags=["Logs"])
@@ -96,13 +89,7 @@ class LogPage(BaseModel):
 @router.get(
     "/api/v1/logs",
     summary="List requests",
-    responses=documented(
-        MissingTokenError,
-        InvalidTokenError,
-        InvalidRequestError,
-        TooManyAttemptsError,
-        UnavailableError,
-    ),
+    responses=documented(*READING_PROBLEMS),
 )
 async def logs(
     services: ServicesHere,

@@ -3,10 +3,12 @@
 import contextlib
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email import message_from_string
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,55 @@ async def new_account(database) -> Any:
         return Account(made.id, made.token, {"authorization": f"Bearer {made.token}"})
 
     return make
+
+
+def codes_sent(settings: Settings, email: str) -> list[str]:
+    """The codes in the mails to an address, the newest last."""
+    found: list[str] = []
+    for path in sorted((settings.data_dir / "mail").glob("*.eml")):
+        mail = message_from_string(path.read_text())
+        if mail["To"] == email:
+            found.append(mail["Subject"][:6])
+    return found
+
+
+@pytest.fixture
+def read_code(database) -> Callable[..., str]:
+    """A function that waits for a mail to an address (or the number-th) and returns its code."""
+
+    def read(email: str, number: int = 1) -> str:
+        deadline = time.monotonic() + 20
+        while len(codes := codes_sent(database.settings, email)) < number:
+            assert time.monotonic() < deadline, f"no mail to {email}"
+            time.sleep(0.01)
+        return codes[-1]
+
+    return read
+
+
+@pytest.fixture
+def sign_in(api, database, read_code) -> Callable[..., None]:
+    """A function that signs the client (or another one) in, as a person would."""
+
+    def enter(email: str, client: httpx.Client = api) -> None:
+        before = len(codes_sent(database.settings, email))
+        sent = client.post("/api/v1/auth/codes", json={"email": email})
+        assert sent.status_code == 202, sent.text
+        credentials = {"email": email, "code": read_code(email, before + 1)}
+        done = client.post("/api/v1/auth/sessions", json=credentials)
+        assert done.status_code == 201, done.text
+
+    return enter
+
+
+@pytest.fixture
+def account_of() -> Callable[[httpx.Client], Account]:
+    """A function that returns the account that a client is signed in as."""
+
+    def find(client: httpx.Client) -> Account:
+        return Account(uuid.UUID(client.get("/api/v1/account").json()["id"]), "", {})
+
+    return find
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from api.errors import KINDS
-from api.routes.logs import LogPage, LogRow
-from api.routes.meta import Meta
+from api.main import RESOURCES
 
 
 @pytest.fixture
@@ -28,12 +29,11 @@ def references(value: Any) -> set[str]:
 
 
 def test_these_are_the_paths(document: dict[str, Any]):
-    assert set(document["paths"]) == {
-        "/api/v1/logs",
-        "/api/v1/meta",
-        "/healthz",
-        "/readyz",
-        "/metrics",
+    paths = {path.removeprefix("/api/v1/") for path in document["paths"]}
+    assert paths == {
+        *("/healthz", "/readyz", "/metrics", "meta"),
+        *("auth/codes", "auth/sessions", "auth/sessions/current", "auth/sessions/{session_id}"),
+        *("account", "logs"),
     }
 
 
@@ -66,25 +66,67 @@ def test_errors_are_problem_documents(document: dict[str, Any]):
     assert kinds == {each.kind: each.status for each in KINDS}
 
 
-def test_only_the_log_needs_the_key(document: dict[str, Any]):
-    secured = [each["operationId"] for each in operations(document) if "security" in each]
-    assert secured == ["logs"]
+OPEN = {"health", "ready", "metrics", "meta", "request_code", "sign_in"}
+"""Who has not signed in yet, and machines, may call these."""
+
+
+def test_the_key_only_reads_usage_and_logs(document: dict[str, Any]):
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            schemes = {name for each in operation.get("security", []) for name in each}
+            if operation["operationId"] in OPEN:
+                assert schemes == set()
+            elif path.startswith(("/api/v1/usage/", "/api/v1/logs")):
+                assert method == "get"
+                assert schemes == {"Metrion Key", "Session"}
+            else:
+                assert schemes == {"Session"}, path
     assert document["components"]["securitySchemes"]["Metrion Key"]["scheme"] == "bearer"
+    assert document["components"]["securitySchemes"]["Session"]["name"] == "metrion_session"
 
 
-@pytest.mark.parametrize("model", [LogRow, Meta])
-def test_examples_are_true(document: dict[str, Any], model: type[Any]):
-    examples = model.model_json_schema()["examples"]
-    assert examples
-    for example in examples:
-        row = model.model_validate(example)
-        assert set(example) == set(row.model_dump())
+def test_what_changes_something_may_be_refused_as_cross_origin(document: dict[str, Any]):
+    for item in document["paths"].values():
+        for method, operation in item.items():
+            assert ("403" in operation["responses"]) == (method != "get")
+            assert "500" in operation["responses"]
+
+
+def bodies() -> set[type[BaseModel]]:
+    """The models of all requests and answers."""
+    found = set[Any]()
+    for resource in RESOURCES:
+        for route in resource.router.routes:
+            if isinstance(route, APIRoute) and route.include_in_schema:
+                body = route.body_field
+                found |= {route.response_model, body and body.field_info.annotation}
+    return {model for model in found if model is not None}
+
+
+def test_every_body_has_an_example_that_is_true():
+    assert len(bodies()) > 6
+    for model in bodies():
+        schema = model.model_json_schema()
+        examples = schema.get("examples", [])
+        says_all = all("const" in each for each in schema.get("properties", {}).values())
+        assert examples or says_all or is_made_of_explained(schema), model
+        for example in examples:
+            row = model.model_validate(example)
+            assert set(example) == set(row.model_dump(exclude_unset=True)), model
+
+
+def is_made_of_explained(schema: dict[str, Any]) -> bool:
+    """Its fields are of models that have examples."""
+    explained = {name for name, each in schema.get("$defs", {}).items() if "examples" in each}
+    inner = {reference.rpartition("/")[2] for reference in references(schema["properties"])}
+    return bool(inner & explained)
 
 
 def test_every_field_is_explained(document: dict[str, Any]):
-    for model in (LogRow, LogPage, Meta):
-        for name, field in model.model_json_schema()["properties"].items():
-            assert field.get("description"), name
+    for name, schema in document["components"]["schemas"].items():
+        for place, field in schema.get("properties", {}).items():
+            # a reference is explained where it leads
+            assert field.get("description") or {"$ref", "const"} & set(field), f"{name}.{place}"
 
 
 def test_the_document_is_made_once(app_alone: FastAPI):

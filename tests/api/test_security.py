@@ -4,7 +4,7 @@ from fastapi import FastAPI
 
 from api import security
 from api.errors import TooManyAttemptsError
-from api.security import CONTENT_SECURITY_POLICY, FailedTokens, SecurityHeaders
+from api.security import CONTENT_SECURITY_POLICY, LARGEST_BODY, Attempts, SecurityHeaders
 
 PATHS = ["/healthz", "/readyz", "/api/docs", "/static/docs.js", "/api/v1/logs", "/nowhere"]
 
@@ -51,9 +51,9 @@ class Clock:
         return self.now
 
 
-def test_failed_tokens_are_bounded_by_address():
+def test_attempts_are_bounded_by_address():
     clock = Clock()
-    failed = FailedTokens(per_minute=3, clock=clock)
+    failed = Attempts(3, clock=clock)
     for _ in range(3):
         failed.check("192.0.2.1")
         failed.count("192.0.2.1")
@@ -71,7 +71,7 @@ def test_failed_tokens_are_bounded_by_address():
 
 def test_its_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(security, "_MOST_NETWORKS", 2)
-    failed = FailedTokens(per_minute=1)
+    failed = Attempts(1)
     for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
         failed.count(address)
     failed.check("192.0.2.1")
@@ -80,9 +80,59 @@ def test_its_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_an_ipv6_client_is_its_network():
-    failed = FailedTokens(per_minute=1)
+    failed = Attempts(1)
     failed.count("2001:db8:1:2::1")
     with pytest.raises(TooManyAttemptsError):
         failed.check("2001:db8:1:2:ffff::9")
     failed.check("2001:db8:1:3::1")
     failed.check("")
+
+
+SIGN_OUT = "/api/v1/auth/sessions/current"
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_refused"),
+    [
+        ({}, False),  # no browser
+        ({"sec-fetch-site": "same-origin"}, False),
+        ({"sec-fetch-site": "none"}, False),
+        ({"sec-fetch-site": "cross-site"}, True),
+        ({"sec-fetch-site": "same-site"}, True),
+        ({"sec-fetch-site": "something-new"}, True),
+        ({"sec-fetch-site": "cross-site", "origin": "http://metrion.test"}, True),
+        ({"sec-fetch-site": "same-origin", "origin": "https://evil.test"}, False),
+        ({"origin": "http://metrion.test"}, False),
+        ({"origin": "https://metrion.test"}, False),
+        ({"origin": "http://metrion.test:81"}, True),
+        ({"origin": "http://metrion.test.evil.test"}, True),
+        ({"origin": "https://evil.test"}, True),
+        ({"origin": "null"}, True),
+    ],
+)
+def test_another_site_changes_nothing(api_alone: httpx.Client, headers, is_refused):
+    answer = api_alone.delete(SIGN_OUT, headers={"host": "metrion.test"} | headers)
+    assert answer.status_code == (403 if is_refused else 401)
+    if is_refused:
+        assert answer.json()["type"] == "/api/docs#problem-cross-origin"
+        assert answer.headers["x-metrion-request-id"]
+
+
+def test_another_site_may_link_here(api_alone: httpx.Client):
+    headers = {"sec-fetch-site": "cross-site", "origin": "https://evil.test"}
+    assert api_alone.get("/healthz", headers=headers).status_code == 200
+
+
+def test_bodies_are_bounded(api_alone: httpx.Client):
+    answer = api_alone.post("/api/v1/auth/codes", content=b" " * (LARGEST_BODY + 1))
+    assert answer.status_code == 413
+    assert answer.json()["type"] == "/api/docs#problem-request-too-large"
+
+
+def test_bodies_of_unknown_length_are_bounded_too(api_alone: httpx.Client):
+    parts = (b" " * 1024 for _ in range(LARGEST_BODY // 1024 + 1))
+    answer = api_alone.post(
+        "/api/v1/auth/codes", content=parts, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 413
+    assert answer.json()["type"] == "/api/docs#problem-request-too-large"

@@ -47,11 +47,16 @@ EXECUTABLE = {
         # an address or a digest in, the account's id out: how somebody signs in
         "account_id_by_email(text)",
         "account_by_token(bytea[])",
+        # a digest in; the code's or session's account out
+        "issue_code(text,text,bytea,bytea)",
+        "try_code(text,bytea[],bytea[])",
+        "session_by_digest(bytea[])",
     },
     roles.JOBS: {
         "ensure_partitions(date,date)",
         "drop_expired_partition()",
         "delete_expired_logs(integer)",
+        "delete_expired_sign_ins(integer)",
     },
 }
 

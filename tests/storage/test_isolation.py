@@ -40,6 +40,16 @@ def populate(administrator, proxy_url, log_row):
             " VALUES (%s, %s, %s, %s)",
             [account, name, name.encode(), name[-4:]],
         )
+        administrator.execute(
+            "INSERT INTO metrion.codes (purpose, address, account_id, digest, expires_at, tries, sent)"
+            " VALUES ('sign_in', %(digest)s, %(account)s, %(digest)s, now() + '1 h', 0, '{}')",
+            {"digest": name.ljust(32).encode(), "account": account},
+        )
+        administrator.execute(
+            "INSERT INTO metrion.sessions (id, account_id, digest, user_agent, expires_at)"
+            " VALUES (%s, %s, %s, %s, now() + '1 h')",
+            [account, account, name.ljust(32).encode(), name],
+        )
         texts = dict.fromkeys(["provider", "endpoint", "model", "requester", "error"], name)
         moments = [datetime.now(UTC) - timedelta(days=age) for age in (0, 3, 20)]
         writer = LogWriter(proxy_url)
@@ -355,6 +365,9 @@ def test_what_a_function_answers_is_about_the_one_who_is_named(isolated):
             "account_id_by_email('%')",
             "account_id_by_email(NULL)",
             "account_by_token('{}')",
+            "session_by_digest('{}')",
+            "try_code('sign_in', '{}', '{}')",
+            "issue_code('sign_in', '%', sha256('a'), sha256('b'))",
         ):
             _, shown = attempt(connection, f"SELECT metrion.{call}")
             assert not gives_away(shown)
