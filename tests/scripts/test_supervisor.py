@@ -87,16 +87,12 @@ class Run:
             client.close()
 
     def logged(self) -> list[dict[str, Any]]:
-        """The demo account's log, by the command."""
-        shown = subprocess.run(
-            [sys.executable, "-P", "-m", "scripts.cli", "logs", "demo@metrion.local", "--json"],
-            env=base_environment() | {"METRION_DATA_DIR": str(self.ready_file.parent / "data")},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return json.loads(shown.stdout)
+        """The demo account's log, by the API."""
+        ready = self.ready()
+        client = http.client.HTTPConnection(urlsplit(ready["api_url"]).netloc, timeout=SECONDS)
+        client.request("GET", "/api/v1/logs", headers={"authorization": f"Bearer {ready['token']}"})
+        with contextlib.closing(client), client.getresponse() as answer:
+            return json.loads(answer.read())["items"]
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(how)
@@ -109,9 +105,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def demo(folder: Path) -> Iterator[Run]:
-    """The demo, first start; killed at the end if a test has not stopped it."""
-    run = Run(folder, "--demo", "--proxy-port", "0", "--api-port", "0")
+def arguments() -> list[str]:
+    """The demo, always on the same ports."""
+    proxy_port, api_port = ports.claim_port(0, ""), ports.claim_port(0, "")
+    return ["--demo", "--proxy-port", str(proxy_port), "--api-port", str(api_port)]
+
+
+@pytest.fixture(scope="module")
+def demo(folder: Path, arguments: list[str]) -> Iterator[Run]:
+    """The demo's first start."""
+    run = Run(folder, *arguments)
     yield run
     if run.process.poll() is None:
         run.stop()
@@ -180,33 +183,39 @@ def test_a_second_one_on_the_same_data_directory_is_refused(
     assert f"another scripts/run (process {demo.process.pid})" in capfd.readouterr().err
 
 
-def test_told_to_stop_it_leaves_nothing_running(demo: Run, folder: Path):
-    pids = demo.ready()["pids"]
-    assert demo.stop() == 0
-    assert not demo.ready_file.exists()
-    assert all(is_gone(pid) for pid in pids.values())
-    for output in ("Traceback", "Error"):
-        assert output not in demo.output.read_text()
+def test_the_command_finds_the_database_of_the_data_directory(demo: Run, folder: Path):
+    demo.ready()
+    shown = subprocess.run(
+        [sys.executable, "-P", "-m", "scripts.cli", "account", "list", "--json"],
+        env=base_environment() | {"METRION_DATA_DIR": str(folder / "data")},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [account["email"] for account in json.loads(shown.stdout)] == ["demo@metrion.local"]
 
 
-def test_the_next_start_has_the_same_account_also_after_kill_9(folder: Path, demo: Run):
-    proxy_port, api_port = ports.claim_port(0, ""), ports.claim_port(0, "")
-    arguments = ("--demo", "--proxy-port", str(proxy_port), "--api-port", str(api_port))
-    killed = Run(folder, *arguments)
-    first = killed.ready()
-    assert killed.ask(model="gpt-4o") == 200
-    killed.process.kill()
-    killed.process.wait()
-    # at once, on the same ports, while what was left is still dying
-    (folder / "ready.json").unlink()
-    again = Run(folder, *arguments)
+def test_killed_with_9_it_leaves_nothing_and_the_next_start_works_at_once(
+    demo: Run, folder: Path, arguments: list[str]
+):
+    assert demo.ask(model="gpt-4o") == 200
+    first = demo.ready()
+    demo.process.kill()
+    demo.process.wait()
+    demo.ready_file.unlink()
+    again = Run(folder, *arguments)  # while what was left may still be dying
     second = again.ready()
-    for pid in first["pids"].values():
-        assert is_gone(pid)
+    assert all(is_gone(pid) for pid in first["pids"].values())
     assert {**second, "pids": None} == {**first, "pids": None}
     assert again.ask() == 200
     eventually(lambda: "gpt-4o" in {row["model"] for row in again.logged()})
-    assert again.stop(signal.SIGINT) == 0
+
+    # and told to stop it leaves nothing either
+    assert again.stop() == 0
+    assert not again.ready_file.exists()
+    assert all(is_gone(pid) for pid in second["pids"].values())
+    assert "Traceback" not in again.output.read_text()
 
 
 def test_an_external_database_without_accounts(database, tmp_path: Path):

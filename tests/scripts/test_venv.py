@@ -112,9 +112,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(tmp_path_factory.mktemp("with space") / "project", tmp_path_factory.mktemp("w"))
 
 
-@pytest.mark.parametrize(
-    ("how", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 143), (signal.SIGKILL, -9)]
-)
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 143), (signal.SIGKILL, -9)])
 def test_a_signal_ends_an_installation(project: Project, how: signal.Signals, status: int):
     shutil.rmtree(project.root / ".venv", ignore_errors=True)
     process = project.start("echo", "never")
@@ -163,8 +161,6 @@ def test_a_changed_lock_file_is_followed(project: Project):
     status, _, said = project.run()
     assert (status, "making .venv" in said) == (0, False)
     assert project.has("metrion_a", 2)
-    assert project.run("--dev")[2] != ""  # the tools stand on the packages
-    assert project.run("--dev")[2] == ""
 
 
 def test_what_is_not_what_was_locked_is_not_installed(project: Project):
