@@ -11,20 +11,42 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from api.errors import add_handlers
 from api.openapi import describe_problems
-from api.routes import account, auth, docs, health, logs, meta, metrics, pages
+from api.routes import (
+    account,
+    auth,
+    docs,
+    health,
+    logs,
+    meta,
+    metrics,
+    pages,
+    provider_keys,
+    token,
+)
 from api.security import CrossOriginGuard, SecurityHeaders
 from api.services import Services
 from api.telemetry import Telemetry
 from storage.settings import Settings
 
-RESOURCES: Final = (auth, account, logs, meta, health, metrics, docs, pages)
+RESOURCES: Final = (
+    auth,
+    account,
+    token,
+    provider_keys,
+    logs,
+    meta,
+    health,
+    metrics,
+    docs,
+    pages,
+)
 _DESCRIPTION = """\
 What Metrion recorded of your account's requests, and all that its pages can do.
 
 Send your Metrion Key as a bearer token. It can only read usage and logs: the token that spends \
 money at the providers can neither change anything nor see a provider key. What changes something \
-needs the session of a person who signed in with a code sent by mail. Lists come in pages: pass the \
-`next_cursor` of one page as `cursor` to get the next. Errors are problem documents (RFC 9457); \
+needs the session of a person who signed in with a code sent by mail. Lists come in pages: pass \
+the `next_cursor` of one page as `cursor` to get the next. Errors are problem documents (RFC 9457); \
 look at their `type`.
 """
 

@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     """Where this deployment keeps its data, as declared by the operator."""
     allowed_regions: Names = EU_REGIONS
     """Regions `region` may be."""
+    proxy_url: Annotated[str, Field(max_length=500)] | None = None
+    """Where clients reach the proxy, for the snippets on the pages: `https://host[:port]`."""
     registration: Literal["open", "invite", "closed"] = "open"
     """Who may sign in for the first time."""
 
@@ -165,6 +167,13 @@ class Settings(BaseSettings):
     @classmethod
     def _check_smtp_url(cls, url: SecretStr | None) -> SecretStr | None:
         return _with_scheme(url, {"smtp", "smtps"}, "smtp://user:password@host:587")
+
+    @field_validator("proxy_url")
+    @classmethod
+    def _check_proxy_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            _check_origin(url, "it")
+        return url
 
     @field_validator("origins")
     @classmethod

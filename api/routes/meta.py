@@ -1,5 +1,6 @@
 """`GET /api/v1/meta`: what this deployment is, for pages and clients before they sign in."""
 
+from datetime import date as Date  # noqa: N812 - a field is called `date`
 from importlib.metadata import version
 from typing import Literal
 
@@ -7,6 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import ServicesHere
+from storage.settings import Settings
 
 router = APIRouter(tags=["About"])
 
@@ -16,6 +18,24 @@ class ProviderInfo(BaseModel):
 
     name: str = Field(description="As in paths and log rows.", examples=["openai"])
     title: str = Field(description="As its makers write it.", examples=["OpenAI"])
+
+
+class CurrencyInfo(BaseModel):
+    """A currency, and what a US dollar is worth in it."""
+
+    code: Literal["USD", "EUR", "CHF"] = Field(description="ISO 4217.")
+    rate: float = Field(description="Fixed by the operator; amounts are kept in USD.")
+    date: Date | None = Field(description="The day of the rate; null: not known, or USD.")
+
+
+def currencies(settings: Settings) -> list[CurrencyInfo]:
+    """Return the currencies and their rates."""
+    day = settings.rates_date
+    return [
+        CurrencyInfo(code="USD", rate=1, date=None),
+        CurrencyInfo(code="EUR", rate=float(settings.eur_per_usd), date=day),
+        CurrencyInfo(code="CHF", rate=float(settings.chf_per_usd), date=day),
+    ]
 
 
 class Meta(BaseModel):
@@ -32,6 +52,12 @@ class Meta(BaseModel):
                         {"name": "anthropic", "title": "Anthropic"},
                         {"name": "openai", "title": "OpenAI"},
                     ],
+                    "proxy_url": "https://llm.example.com",
+                    "currencies": [
+                        {"code": "USD", "rate": 1.0, "date": None},
+                        {"code": "EUR", "rate": 0.8532, "date": "2025-06-30"},
+                        {"code": "CHF", "rate": 0.7975, "date": "2025-06-30"},
+                    ],
                 }
             ]
         }
@@ -45,6 +71,10 @@ class Meta(BaseModel):
         description="Who may sign in for the first time."
     )
     providers: list[ProviderInfo] = Field(description="In the order of their names.")
+    proxy_url: str | None = Field(
+        description="Where clients send their requests; null: the operator did not say."
+    )
+    currencies: list[CurrencyInfo] = Field(description="What the pages can show money in.")
 
 
 @router.get("/api/v1/meta", summary="About this deployment")
@@ -56,4 +86,6 @@ async def meta(services: ServicesHere) -> Meta:
         region=settings.region,
         registration=settings.registration,
         providers=[ProviderInfo(name=each.name, title=each.title) for each in services.providers],
+        proxy_url=settings.proxy_url,
+        currencies=currencies(settings),
     )

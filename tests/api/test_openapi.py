@@ -33,7 +33,9 @@ def test_these_are_the_paths(document: dict[str, Any]):
     assert paths == {
         *("/healthz", "/readyz", "/metrics", "meta"),
         *("auth/codes", "auth/sessions", "auth/sessions/current", "auth/sessions/{session_id}"),
-        *("account", "logs"),
+        *("account", "token", "token/reveal", "token/regenerate"),
+        *("provider-keys", "provider-keys/{provider}"),
+        "logs",
     }
 
 

@@ -11,4 +11,8 @@ def test_anybody_may_know_what_this_is(api_alone: httpx.Client):
     assert meta["registration"] == "open"
     names = [provider["name"] for provider in meta["providers"]]
     assert names == ["anthropic", "gemini", "grok", "mistral", "openai"]
-    assert set(meta) == {"version", "region", "registration", "providers"}
+    assert meta["proxy_url"] is None
+    assert [each["code"] for each in meta["currencies"]] == ["USD", "EUR", "CHF"]
+    assert meta["currencies"][1] == {"code": "EUR", "rate": 0.8532, "date": "2025-06-30"}
+    expected = {"version", "region", "registration", "providers", "proxy_url", "currencies"}
+    assert set(meta) == expected
