@@ -1,13 +1,26 @@
 // Making elements. Text goes in as text: nothing here ever parses HTML.
 
-/** Make an element: `el("a", { href, class: "nav" }, "text", otherElement)`. */
+/**
+ * Make an element: `el("a", { href, class: "nav", onclick: open }, "text", otherElement)`.
+ * A function listens; an object sets style properties (the policy forbids style attributes).
+ */
 export function el(tag, attributes, ...children) {
-  const element = document.createElement(tag);
+  return fill(document.createElement(tag), attributes, ...children);
+}
+
+/** Give an element attributes, listeners, style properties and children. */
+export function fill(element, attributes, ...children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
-    if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (name === "style") setStyle(element, value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined));
   return element;
+}
+
+function setStyle(element, properties) {
+  for (const [name, value] of Object.entries(properties)) element.style.setProperty(name, value);
 }
 
 /** Turn `code` between backticks into elements; the rest stays text. */

@@ -13,19 +13,30 @@
 
   function remember(theme) {
     try {
-      localStorage.setItem("theme", theme);
+      if (theme === "system") localStorage.removeItem("theme");
+      else localStorage.setItem("theme", theme);
     } catch {
       // The choice then lasts as long as the page.
     }
   }
 
-  const theme = remembered();
-  if (theme === "light" || theme === "dark") root.dataset.theme = theme;
+  function show(theme) {
+    if (theme === "light" || theme === "dark") root.dataset.theme = theme;
+    else delete root.dataset.theme;
+  }
+
+  show(remembered());
 
   document.addEventListener("click", (event) => {
     if (!event.target.closest("[data-theme-toggle]")) return;
     const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-    root.dataset.theme = (root.dataset.theme ?? system) === "dark" ? "light" : "dark";
+    show((root.dataset.theme ?? system) === "dark" ? "light" : "dark");
     remember(root.dataset.theme);
+  });
+
+  // Settings offer the system's theme too: `new CustomEvent("theme", { detail: "system" })`.
+  addEventListener("theme", (event) => {
+    show(event.detail);
+    remember(event.detail);
   });
 })();

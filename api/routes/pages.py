@@ -1,0 +1,99 @@
+"""The dashboard's pages: shells without data, the same for everybody.
+
+Their scripts ask the API for what they show. A visitor without a session's cookie is sent to
+sign in at once; whether the cookie is still good, the API says.
+"""
+
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+router = APIRouter(include_in_schema=False)
+
+TEMPLATES_FOLDER: Final = Path(__file__).parent.parent / "templates"
+SESSION_COOKIE: Final = "metrion_session"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page: where it is, what it is called, what draws it.
+
+    Attributes:
+        path: of the address.
+        title: the heading and the window's title.
+        name: of its template and its script; pages of one kind share both.
+        filtered: whether it has the bar of filters.
+    """
+
+    path: str
+    title: str
+    name: str
+    filtered: bool = False
+
+
+PAGES: Final = (
+    Page("/overview", "Overview", "overview", filtered=True),
+    Page("/costs", "Costs", "costs", filtered=True),
+    Page("/latency", "Latency", "latency", filtered=True),
+    Page("/errors", "Errors", "errors", filtered=True),
+    Page("/requesters", "Requesters", "requesters", filtered=True),
+    Page("/logs", "Logs", "logs", filtered=True),
+    Page("/alerts", "Alerts", "alerts"),
+    Page("/integrate", "Integrate", "integrate"),
+    Page("/settings/general", "General", "settings-general"),
+    Page("/settings/key", "Metrion Key", "settings-key"),
+    Page("/settings/providers", "Providers", "settings-providers"),
+    Page("/settings/plan", "Plan", "settings-plan"),
+    Page("/settings/alerts", "Alerts", "settings-alerts"),
+    Page("/profile", "Profile", "profile"),
+)
+_SIGN_IN: Final = Page("/sign-in", "Sign in", "sign-in")
+
+
+@router.get("/")
+async def home() -> Response:
+    """Send on to the page that people want first."""
+    return RedirectResponse("/overview", 303)
+
+
+@router.get("/settings")
+async def settings() -> Response:
+    """Send on to the first of the sections."""
+    return RedirectResponse("/settings/general", 303)
+
+
+@router.get("/sign-in")
+async def sign_in() -> Response:
+    """Return the page that asks for an e-mail address, then for the code."""
+    return HTMLResponse(_render(_SIGN_IN))
+
+
+async def _show(page: Page, request: Request) -> Response:
+    """Return a page's shell, or send a visitor without a session to sign in."""
+    if SESSION_COOKIE not in request.cookies:
+        wanted = page.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/sign-in?{urlencode({'next': wanted})}", 303)
+    return HTMLResponse(_render(page))
+
+
+for _page in PAGES:
+    router.add_api_route(_page.path, partial(_show, _page), methods=["GET"], name=_page.name)
+
+
+@cache
+def _render(page: Page) -> str:
+    """Return the page as HTML; it holds nothing that changes while the process runs."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(f"{page.name}.html").render(page=page)

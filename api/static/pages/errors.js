@@ -1,0 +1,83 @@
+// Errors: how many, which, since when, and what the last ones said.
+
+import { bars } from "../charts/bars.js";
+import { badge, stat } from "../charts/stat.js";
+import { timeChart } from "../charts/time-chart.js";
+import { el } from "../dom.js";
+import { pageWith } from "../lib/filters.js";
+import { ago, integer, percent, wholeMoment } from "../lib/format.js";
+import { statusBadge } from "../lib/log-words.js";
+import "../lib/shell.js";
+import { empty, nothing } from "../lib/states.js";
+import { missing } from "../lib/table.js";
+import { slot, usagePage } from "../lib/usage-page.js";
+
+const CODE_COLORS = { 429: "c2", 400: "c6", 401: "c5", 404: "c1", 500: "s5", 502: "c4", 503: "c7", 504: "c0" };
+const codeName = (code) => (code === null ? "no answer" : String(code));
+
+function colorOf(code) {
+  if (code === null) return "other";
+  return CODE_COLORS[code] ?? (code >= 500 ? "s5" : "c3");
+}
+
+function drawNumbers({ total, rate, previous, previous_rate: before, requests, by_code: codes }, { period, times, timestamps }) {
+  const values = timestamps.map((_, index) => codes.reduce((sum, each) => sum + each.values[index], 0));
+  stat(slot("total"), {
+    value: integer(total),
+    notes: [badge(total, previous, { better: "down", show: integer, period }), `of ${integer(requests)} requests`],
+    chart: { label: "Errors", times, timestamps, show: integer, series: [{ name: "Errors", color: "s5", values }] },
+  });
+  const often = total ? `about 1 in ${integer(requests / total)}` : null;
+  stat(slot("rate"), { value: percent(rate), notes: [badge(rate, before, { better: "down", show: percent, period }), often] });
+}
+
+function drawCodes({ by_code: codes }, { times, timestamps }) {
+  const items = codes.map(({ code, total }) => ({ name: codeName(code), value: total, color: colorOf(code) }));
+  if (items.length) bars(slot("codes"), items, { label: "Errors by status", show: integer, most: 4, head: "Errors" });
+  else slot("codes").replaceChildren(nothing("No request failed in this time."));
+  timeChart(slot("over-time"), {
+    label: "Errors over time",
+    kind: "column",
+    stacked: true,
+    height: 230,
+    times,
+    timestamps,
+    show: integer,
+    series: codes.map(({ code, values }) => ({ name: codeName(code), color: colorOf(code), values })),
+  });
+}
+
+function drawRecent({ recent }) {
+  if (!recent.length) {
+    slot("recent").replaceChildren(nothing("No request failed in this time."));
+    return;
+  }
+  const heads = ["Status", "When", "Model", "Provider", "Requester", "Message"];
+  const line = (row) =>
+    el(
+      "tr",
+      null,
+      el("td", null, statusBadge(row)),
+      el("td", { title: wholeMoment(row.created_at) }, el("a", { class: "link", href: pageWith("/logs", {}) + `&log=${row.id}` }, ago(row.created_at))),
+      el("td", { class: "wide", title: row.model ?? "" }, row.model ?? missing("not known")),
+      el("td", null, row.provider),
+      el("td", { class: "wide", title: row.requester ?? "" }, row.requester ?? ""),
+      el("td", { class: "message" }, row.error ?? missing("no message")),
+    );
+  const body = el("table", { class: "table" }, el("thead", null, el("tr", null, heads.map((each) => el("th", { scope: "col" }, each)))), el("tbody", null, recent.map(line)));
+  slot("recent").replaceChildren(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Most recent errors" }, body));
+}
+
+function drawNone({ requests }) {
+  const whole = empty({ glyph: "check", title: "No errors", text: `All ${integer(requests)} requests in this time were answered well.` });
+  slot("notice").hidden = false;
+  slot("notice").replaceChildren(whole);
+}
+
+usagePage("errors", {
+  isEmpty: ({ requests }) => requests === 0,
+  draw(data, context) {
+    if (data.total === 0) drawNone(data);
+    for (const part of [drawNumbers, drawCodes, drawRecent]) part(data, context);
+  },
+});

@@ -1,0 +1,146 @@
+"""Every page's shell: it answers, keeps the policy, and loads only what is there."""
+
+import gzip
+import re
+from html.parser import HTMLParser
+from typing import override
+
+import httpx
+import pytest
+
+from api.routes.docs import STATIC_FOLDER
+from api.routes.pages import PAGES, SESSION_COOKIE, TEMPLATES_FOLDER
+from api.security import CONTENT_SECURITY_POLICY
+
+PATHS = [page.path for page in PAGES]
+SIGNED_IN = {"cookie": f"{SESSION_COOKIE}=x"}
+SCRIPTS = sorted(STATIC_FOLDER.rglob("*.js"))
+OVERVIEW_MOST_BYTES = 60_000
+
+
+class Page(HTMLParser):
+    """Collects what a strict policy would refuse, what the page loads, where it leads, its ids."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.inline: list[str] = []
+        self.loaded: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.current: list[str] = []
+        self._in_script = False
+        self.feed(text)
+
+    @override
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "style" or name.startswith("on"):
+                self.inline.append(f"{tag} {name}")
+            if tag in ("script", "link", "img", "use") and name in ("src", "href"):
+                self.loaded.append((value or "").split("#")[0])
+            if tag == "a" and name == "href" and value and value.startswith("/"):
+                self.links.append(value)
+            if name == "id" and value:
+                self.ids.append(value)
+        given = dict(attrs)
+        if given.get("aria-current") == "page":
+            self.current.append(given.get("href") or "")
+        if tag == "style":
+            self.inline.append(tag)
+        self._in_script = tag == "script"
+
+    @override
+    def handle_data(self, data: str) -> None:
+        if self._in_script and data.strip():
+            self.inline.append(f"script {data}")
+
+
+@pytest.mark.parametrize("path", ["/sign-in", *PATHS])
+def test_each_page_answers_with_nothing_inline_and_loads_only_from_here(
+    api_alone: httpx.Client, path: str
+):
+    answer = api_alone.get(path, headers=SIGNED_IN)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+    assert answer.headers["cache-control"] == "no-store"
+    page = Page(answer.text)
+    assert page.inline == []
+    assert len(page.loaded) >= 5
+    for address in set(page.loaded):
+        assert address.startswith("/static/")
+        assert api_alone.get(address).status_code == 200, address
+    assert len(page.ids) == len(set(page.ids))
+    assert "main" in page.ids
+
+
+def test_links_lead_somewhere_and_each_page_knows_where_it_is(api_alone: httpx.Client):
+    links: set[str] = set()
+    for path in PATHS:
+        page = Page(api_alone.get(path, headers=SIGNED_IN).text)
+        links |= set(page.links)
+        assert path in page.current
+    # what the API itself answers is not a page: it would want a database here
+    for link in {link for link in links if not link.startswith("/api/v1/")}:
+        answer = api_alone.get(link, headers=SIGNED_IN, follow_redirects=True)
+        assert answer.status_code == 200, link
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_visitor_without_a_session_is_sent_to_sign_in_and_back(
+    api_alone: httpx.Client, path: str
+):
+    answer = api_alone.get(f"{path}?range=30d&model=a%26b")
+    assert answer.status_code == 303
+    sent_to = httpx.URL(answer.headers["location"])
+    assert sent_to.path == "/sign-in"
+    assert sent_to.host == ""
+    assert sent_to.params["next"] == f"{path}?range=30d&model=a%26b"
+
+
+def test_short_addresses_lead_to_the_first_page(api_alone: httpx.Client):
+    assert api_alone.get("/").headers["location"] == "/overview"
+    assert api_alone.get("/settings").headers["location"] == "/settings/general"
+
+
+def test_templates_show_nothing_unescaped():
+    for template in TEMPLATES_FOLDER.glob("*.html"):
+        assert "|safe" not in template.read_text().replace(" ", ""), template.name
+
+
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: str(file.relative_to(STATIC_FOLDER)))
+def test_scripts_import_what_is_there_and_write_no_html(file):
+    text = file.read_text()
+    for name in re.findall(r'(?:from|import) "(\.[^"]+)"', text):
+        assert (file.parent / name).resolve().is_file(), name
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|sessionStorage", text
+    )
+    # nothing is asked of another origin; this one is a name, not an address
+    assert set(re.findall(r"https?://[^\"'`]*", text)) <= {"http://www.w3.org/2000/svg"}
+    assert len(text.splitlines()) <= 400
+
+
+def test_files_are_compressed_and_pages_are_not(api_alone: httpx.Client):
+    compressed = {"accept-encoding": "gzip"}
+    style = api_alone.get("/static/dashboard.css", headers=compressed)
+    assert style.headers["content-encoding"] == "gzip"
+    assert style.headers["vary"].lower() == "accept-encoding"
+    again = {**compressed, "if-none-match": style.headers["etag"]}
+    assert api_alone.get("/static/dashboard.css", headers=again).status_code == 304
+    assert "content-encoding" not in api_alone.get("/api/v1/meta", headers=compressed).headers
+
+
+def test_overview_with_all_that_it_loads_is_small(api_alone: httpx.Client):
+    text = api_alone.get("/overview", headers=SIGNED_IN).text
+    files = {STATIC_FOLDER / name.removeprefix("/static/") for name in Page(text).loaded}
+    waiting = [file for file in files if file.suffix == ".js"]
+    while waiting:
+        file = waiting.pop()
+        for name in re.findall(r'(?:from|import) "(\.[^"]+)"', file.read_text()):
+            module = (file.parent / name).resolve()
+            if module not in files:
+                files.add(module)
+                waiting.append(module)
+    weight = len(text) + sum(len(gzip.compress(file.read_bytes())) for file in files)
+    assert weight < OVERVIEW_MOST_BYTES
