@@ -67,6 +67,8 @@ class GatewayStream(WaitingLayer):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._passed_bytes = 0
+        self._declared_bytes: int | None = None
+        self._last = b""
         self._view: FlowView | None = None
 
     def _handle_event(self, event: events.Event) -> Commands:
@@ -224,18 +226,22 @@ class GatewayStream(WaitingLayer):
         headers = self.policy.responseheaders(
             exchange, response.status_code, list(response.headers.fields)
         )
+        declared = response.headers.get("content-length", "")
+        self._declared_bytes = int(declared) if declared.isdecimal() else None
         head = response_head(
             response.status_code,
             response.data.reason,
             headers,
             framing=framing(self.request, headers, has_body=not event.end_stream),
         )
+        exchange.marks.answered = time.monotonic()
+        if event.end_stream:
+            self.policy.response(exchange)  # the head is the whole answer: its row comes first
         if not self.client_gone:
             yield SendHttp(
                 ResponseHeaders(self.stream_id, head, event.end_stream),
                 self.context.client,
             )
-        exchange.marks.answered = time.monotonic()
         if self._view:
             yield from self._view.response_head(response.status_code, headers)
 
@@ -251,6 +257,9 @@ class GatewayStream(WaitingLayer):
         if self.client_gone:
             if self._passed_bytes > self.policy.drain_bytes:
                 yield from self._stop_draining()
+        elif self._passed_bytes == self._declared_bytes:
+            # The row comes first; the end, which writes it, is read together with the last byte.
+            self._last = passed
         elif passed:
             yield SendHttp(ResponseData(self.stream_id, passed), self.context.client)
 
@@ -265,8 +274,8 @@ class GatewayStream(WaitingLayer):
         if self._view:
             self._view.response_data(rest)
             yield from self._view.ended()
-        if rest:
-            yield SendHttp(ResponseData(self.stream_id, rest), self.context.client)
+        if last := self._last + rest:
+            yield SendHttp(ResponseData(self.stream_id, last), self.context.client)
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
         yield from self._drop()
 

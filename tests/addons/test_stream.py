@@ -363,6 +363,85 @@ def test_a_client_that_leaves_in_its_own_body_gets_a_row_and_nothing_is_sent(
     assert not provider.requests
 
 
+# ---- the row comes first --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {},
+        {
+            "x-fake-chunk": "100",
+            "x-fake-interval": "0.005",
+        },  # its last bytes and its end in one read
+        {"x-fake-big": "300000"},
+        {"x-fake-framing": "chunked"},
+        {"x-fake-framing": "chunked", "x-fake-chunk": "100"},
+        {"x-fake-framing": "close"},
+        {"x-fake-encoding": "gzip"},
+        {"x-fake-status": "429"},
+        {"x-fake-status": "204"},
+        {"x-fake-big": "0", "x-fake-status": "304"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_the_row_is_on_disk_before_the_answer_is_whole(proxy, connect, chat, knobs, version):
+    def read(client):
+        status, headers = client.head()
+        if headers.get("transfer-encoding") == "chunked":
+            assert b"".join(client.chunks())
+        elif status not in (204, 304):
+            assert client.file.read(int(headers.get("content-length", -1)))
+
+    check_row_comes_first(proxy, connect(), chat(), knobs, version, read)
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}], ids=str)
+@pytest.mark.parametrize(
+    "knobs", [{}, {"x-fake-interval": "0.005"}, {"x-fake-chunk": "7"}], ids=str
+)
+def test_the_row_is_on_disk_before_the_last_word_of_a_stream(proxy, connect, chat, knobs, options):
+    def read(client):
+        client.head()
+        answer = b""
+        for chunk in client.chunks():
+            answer += chunk
+            if answer.endswith(b"data: [DONE]\n\n"):  # SDKs stop reading here
+                return
+        pytest.fail("the stream had no last word")
+
+    check_row_comes_first(proxy, connect(), chat(stream=True, **options), knobs, "1.1", read)
+
+
+def check_row_comes_first(proxy, client, body, knobs, version, read) -> None:
+    """While the row is being written, the client does not have all of the answer."""
+    writing, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    record = proxy.rows.record
+
+    def write_slowly(row):
+        writing.set()
+        assert go_on.wait(5)
+        record(row)
+
+    def read_answer():
+        read(client)
+        done.set()
+
+    proxy.rows.record = write_slowly
+    fields = {"authorization": f"Bearer sk-metrion-{'0123456789abcdef' * 2}", **knobs}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    head = f"POST {PATH} HTTP/{version}\r\nhost: m\r\ncontent-length: {len(body)}\r\n{head}\r\n"
+    client.send(head.encode() + body)
+    reader = threading.Thread(target=read_answer)
+    reader.start()
+    assert writing.wait(5)
+    assert not done.wait(0.05)
+    go_on.set()
+    assert done.wait(5)
+    reader.join()
+
+
 # ---- all of it at once ----------------------------------------------------------------------
 
 
