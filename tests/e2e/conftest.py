@@ -264,7 +264,7 @@ def deployment(
         {
             "METRION_ORIGINS": json.dumps(dict.fromkeys(PROVIDERS, fake_provider.origin)),
             "METRION_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
-            "METRION_IDLE_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
+            "METRION_DRAIN_SECONDS": str(TIMEOUT_SECONDS),
         },
     )
     running.start()
