@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from addons.providers import load_providers
+from scripts.key_rotation import rotate_master_key
 from storage import accounts, keys, roles
 from storage.database import Database, administrator_url
 from storage.errors import InvalidValue, NotFound, StorageError
@@ -235,6 +236,19 @@ def migrate(context: typer.Context) -> None:
     settings = _settings(context)
     migrate_database(administrator_url(settings), roles.roles_folder(settings))
     print("the schema is up to date")
+
+
+@app.command("rotate-master-key")
+def rotate(
+    context: typer.Context,
+    *,
+    retire: Annotated[
+        bool, typer.Option("--retire", help="Instead drop the old keys, once nothing needs them.")
+    ] = False,
+) -> None:
+    """Seal everything under a new master key while all runs; run again after an interruption."""
+    if not rotate_master_key(_settings(context), retire_old_keys=retire):
+        sys.exit(1)
 
 
 # ---- the database

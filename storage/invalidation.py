@@ -6,8 +6,11 @@ heartbeat over the same connection showed less than LEASE_SECONDS ago that nothi
 lease ends by itself, also when the event loop hangs or the network swallows packets, so an answer
 is never trusted for longer than that after a change, heard of or not.
 
-LISTEN needs a session of its own: give the database's own address, not a pooler's in transaction
-mode.
+LISTEN needs a session of its own, which a pooler in transaction mode does not give: it would answer
+heartbeats over one connection and lose the news on another. A pooler is known by this: the server
+process behind the connection is not the one that was announced when it was opened. Behind one the
+listener does not listen, says so once, and its lease never runs: the database is then asked about
+the caller of every request, which is slower (a look-up each) and needs no news.
 """
 
 import asyncio
@@ -80,6 +83,7 @@ class InvalidationListener:
     async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Listen on a new connection until it fails."""
         async with _bounded(connection):
+            await _refuse_pooler(connection)
             await connection.execute(f"LISTEN {CHANNEL}".encode())
         # only now: what was read before the LISTEN may be old without a word
         self._on_invalidate(None)
@@ -92,6 +96,16 @@ class InvalidationListener:
             self._lease_ends = asked + LEASE_SECONDS
             async for notify in connection.notifies(timeout=HEARTBEAT_SECONDS):
                 self._on_invalidate(_account_in(notify.payload))
+
+
+async def _refuse_pooler(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Raise unless the connection goes to a server process of its own."""
+    row = await (await connection.execute(b"SELECT pg_backend_pid()")).fetchone()
+    if row != (connection.info.backend_pid,):
+        raise psycopg.NotSupportedError(
+            "the database's address is a pooler's, which keeps no session for LISTEN: the database "
+            "is asked about every request (give the proxy the server's own address to spare that)"
+        )
 
 
 @asynccontextmanager

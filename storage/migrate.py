@@ -31,7 +31,7 @@ _CONNECT_SECONDS = 10
 _ONE_AT_A_TIME = 6226916011  # advisory lock
 
 # While a statement waits for a table's lock everyone after it waits too: rather give up.
-_LOCK_TIMEOUT = "10s"
+_LOCK_TIMEOUT = "2s"
 
 
 def migrate(administrator_url: SecretStr, roles_folder: Path) -> None:
@@ -172,6 +172,12 @@ def _reporting_errors() -> Generator[None]:
         if isinstance(cause, errors.InsufficientPrivilege):
             raise RightsMissing(
                 f"the database's administrator may not migrate: {message}"
+            ) from error
+        if isinstance(cause, errors.LockNotAvailable):
+            raise DatabaseUnavailable(
+                "the database cannot be migrated now: a table that must be changed has been in use "
+                f"for {_LOCK_TIMEOUT}, and its other users would wait behind the migration: end "
+                "what takes so long (pg_stat_activity shows it), or try again later"
             ) from error
         if isinstance(cause, psycopg.OperationalError):
             raise DatabaseUnavailable(f"the database cannot be migrated now: {message}") from error

@@ -11,6 +11,7 @@ PROXY: Final = "metrion_proxy"
 API: Final = "metrion_api"
 JOBS: Final = "metrion_jobs"
 OWNER: Final = "metrion_owner"
+DEFINER: Final = "metrion_definer"
 LOGIN_ROLES: Final = (PROXY, API, JOBS)
 
 

@@ -12,35 +12,33 @@ master key (NIST SP 800-38D, 8.3); rotate it before that.
 HKDF-SHA256 gives each purpose a key of its own: the digest of a token says nothing about sealing.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
-import json
+import logging
+import os
 import secrets
 import struct
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Self, cast
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from storage import private_files
-from storage.errors import AlreadyExists, MasterKeyError, SealingError
+from storage import master_key_file
+from storage.errors import MasterKeyError, SealingError
+from storage.master_key_file import KEY_BYTES, MasterKeyDocument
 from storage.settings import Settings
 
-KEY_BYTES: Final = 32
 _HEADER = struct.Struct(">cBI")
 _MAGIC, _VERSION = b"M", 1
 _NONCE_BYTES, _TAG_BYTES = 12, 16
-_MAX_KEY_ID = 2**32 - 1
-# 32 random bytes have about 30 different values; fewer than this is a typed or repeated pattern
-_LEAST_DISTINCT_BYTES = 16
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,12 @@ class Binding:
 
 
 class MasterKeys:
-    """The key ring: the active master key seals, all of them open. Its repr shows key ids only."""
+    """The key ring: the active master key seals, all of them open. Its repr shows key ids only.
+
+    A ring that was loaded from a file follows it: each use looks whether the file was replaced (one
+    `stat`, about 1 µs), so every process goes over to a new key by itself and at once. A file that
+    became unusable changes nothing and is complained about in the log.
+    """
 
     def __init__(self, keys: Mapping[int, bytes], active: int) -> None:
         """Build a ring of `keys` (id → 32 bytes), sealing under `active`.
@@ -75,19 +78,12 @@ class MasterKeys:
         Raises:
             MasterKeyError: a key is short or not random, an id out of range, `active` not there.
         """
-        if active not in keys:
-            raise MasterKeyError(f"the active master key {active} is not among the keys")
-        for key_id, key in keys.items():
-            _check_key(key_id, key)
-        self.active: Final = active
-        order = [active, *sorted(set(keys) - {active}, reverse=True)]
-        self._sealers = {
-            key_id: AESGCM(_subkey(keys[key_id], b"metrion seal v1")) for key_id in order
-        }
-        self._digest_keys = [_subkey(keys[key_id], b"metrion token digest v1") for key_id in order]
+        self._ring = _Ring(MasterKeyDocument(active, keys))
+        self._file: Path | None = None
+        self._seen: _FileState | None = None
 
     def __repr__(self) -> str:
-        return f"MasterKeys(active={self.active}, ids={sorted(self._sealers)})"
+        return f"MasterKeys(active={self.active}, ids={sorted(self._ring.sealers)})"
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
@@ -97,9 +93,10 @@ class MasterKeys:
             MasterKeyError: there is none, it is malformed or weak, or others may read the file.
         """
         if settings.master_keys is not None:
-            return cls._parse(settings.master_keys.get_secret_value(), "METRION_MASTER_KEYS")
-        path = settings.master_key_path
-        return cls._parse(_read(path), str(path))
+            text = settings.master_keys.get_secret_value()
+            document = MasterKeyDocument.parse(text, "METRION_MASTER_KEYS")
+            return cls(document.keys, document.active)
+        return cls._follow(settings.master_key_path)
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -109,23 +106,26 @@ class MasterKeys:
             AlreadyExists: the file is there; it is left as it is.
             MasterKeyError: the file cannot be written.
         """
-        key = secrets.token_bytes(KEY_BYTES)
-        document = {"active": 1, "keys": {"1": base64.b64encode(key).decode()}}
-        try:
-            private_files.create(path, json.dumps(document) + "\n")
-        except FileExistsError:
-            raise AlreadyExists(f"there is a master key already: {path}") from None
-        except OSError as error:
-            raise MasterKeyError(
-                f"the master key file {path} cannot be written: {error.strerror}"
-            ) from error
-        return cls({1: key}, active=1)
+        master_key_file.create(path)
+        return cls._follow(path)
+
+    @property
+    def active(self) -> int:
+        """The id of the key that seals."""
+        return self._current().active
+
+    @property
+    def inactive(self) -> list[int]:
+        """The ids of the keys that only open what was sealed before."""
+        ring = self._current()
+        return sorted(set(ring.sealers) - {ring.active})
 
     def seal(self, plaintext: bytes, binding: Binding) -> bytes:
         """Return `plaintext` sealed under the active key, so that it opens at `binding` only."""
-        header = _HEADER.pack(_MAGIC, _VERSION, self.active)
+        ring = self._current()
+        header = _HEADER.pack(_MAGIC, _VERSION, ring.active)
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealer = self._sealers[self.active]
+        sealer = ring.sealers[ring.active]
         return header + nonce + sealer.encrypt(nonce, plaintext, binding.associated_data(header))
 
     def open(self, sealed: bytes, binding: Binding) -> bytes:
@@ -141,7 +141,7 @@ class MasterKeys:
         magic, version, key_id = cast("tuple[bytes, int, int]", _HEADER.unpack(header))
         if (magic, version) != (_MAGIC, _VERSION):
             raise SealingError(f"the value in {where} is not a sealed value of version {_VERSION}")
-        sealer = self._sealers.get(key_id)
+        sealer = self._current().sealers.get(key_id)
         if sealer is None:
             raise SealingError(
                 f"the value in {where} needs master key {key_id}, which is not on the ring"
@@ -159,7 +159,7 @@ class MasterKeys:
     def token_digests(self, token: str) -> list[bytes]:
         """Return the digests (HMAC-SHA256) a token may be stored under, the active key's first."""
         message = token.encode()
-        return [hmac.digest(key, message, hashlib.sha256) for key in self._digest_keys]
+        return [hmac.digest(key, message, hashlib.sha256) for key in self._current().digest_keys]
 
     def digests(self, purpose: str, value: str) -> list[bytes]:
         """Return the digests of a short-lived secret (a code, a session), the active key's first.
@@ -170,47 +170,54 @@ class MasterKeys:
         return self.token_digests(f"{purpose}\0{value}")
 
     @classmethod
-    def _parse(cls, text: str, source: str) -> Self:
-        """Build the ring from its JSON; no message says what is in it."""
-        form = f'{source} must be {{"active": 1, "keys": {{"1": "base64 of 32 random bytes"}}}}'
-        try:
-            document: Any = json.loads(text)
-            encoded = cast("dict[str, str]", document["keys"])
-            keys = {int(i): base64.b64decode(key, validate=True) for i, key in encoded.items()}
-            active = int(document["active"])
-        except (ValueError, binascii.Error, KeyError, TypeError, AttributeError):
-            raise MasterKeyError(form) from None
-        try:
-            return cls(keys, active)
-        except MasterKeyError as error:
-            raise MasterKeyError(f"{source}: {error}") from None
+    def _follow(cls, path: Path) -> Self:
+        seen = _state_of(path)  # looked at first: what is replaced while it is read is read again
+        document = master_key_file.read(path)
+        keys = cls(document.keys, document.active)
+        keys._file, keys._seen = path, seen
+        return keys
+
+    def _current(self) -> "_Ring":
+        """Return the ring as its file has it now."""
+        if self._file is not None and (state := _state_of(self._file)) != self._seen:
+            self._seen = state
+            try:
+                self._ring = _Ring(master_key_file.read(self._file))
+            except MasterKeyError as error:
+                _log.error("going on with the master keys read before: %s", error)
+            else:
+                _log.info("master keys read again: %r", self)
+        return self._ring
 
 
-def _check_key(key_id: int, key: bytes) -> None:
-    if not 1 <= key_id <= _MAX_KEY_ID:
-        raise MasterKeyError(f"a master key's id must be between 1 and {_MAX_KEY_ID}")
-    if len(key) != KEY_BYTES:
-        raise MasterKeyError(f"master key {key_id} has {len(key)} bytes instead of {KEY_BYTES}")
-    if len(set(key)) < _LEAST_DISTINCT_BYTES:
-        raise MasterKeyError(
-            f"master key {key_id} is not random: `openssl rand -base64 32` makes one"
-        )
+class _Ring:
+    """What is derived from the keys: for each the cipher, and the key of the digests."""
+
+    def __init__(self, document: MasterKeyDocument) -> None:
+        keys, self.active = document.keys, document.active
+        order = [self.active, *sorted(set(keys) - {self.active}, reverse=True)]
+        self.sealers = {
+            key_id: AESGCM(_subkey(keys[key_id], b"metrion seal v1")) for key_id in order
+        }
+        self.digest_keys = [_subkey(keys[key_id], b"metrion token digest v1") for key_id in order]
+
+
+type _FileState = tuple[int, int, int]
+
+
+def _state_of(path: Path) -> _FileState | None:
+    """Return what changes when a file is replaced; None: it is not there."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - Path.stat takes twice the time
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def sealed_under(key_id: int) -> bytes:
+    """Return how a value sealed under this master key begins."""
+    return _HEADER.pack(_MAGIC, _VERSION, key_id)
 
 
 def _subkey(key: bytes, purpose: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=purpose).derive(key)
-
-
-def _read(path: Path) -> str:
-    try:
-        return private_files.read(path)
-    except FileNotFoundError:
-        raise MasterKeyError(
-            f"there is no master key at {path}: scripts/run makes one in a new data directory; "
-            "for a database that has one, put its file back or set METRION_MASTER_KEY_FILE"
-        ) from None
-    except UnicodeDecodeError:
-        raise MasterKeyError(f"the master key file {path} is not text") from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise MasterKeyError(f"the master key file {path} cannot be used: {reason}") from None

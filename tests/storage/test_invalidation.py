@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import re
 import time
 
 import pytest
@@ -16,10 +17,18 @@ TERMINATE = (
 )
 
 
-class Relay:
-    """A TCP port in front of the server that can swallow all bytes without closing anything."""
+# What a server says of the process that it gives a connection: its number and a secret.
+BACKEND_KEY_DATA = re.compile(rb"(K\x00\x00\x00\x0c)[\x00-\xff]{8}")
 
-    def __init__(self, service_url):
+
+class Relay:
+    """A TCP port in front of the server that can swallow all bytes without closing anything.
+
+    Like a pooler it can announce another process than the server's own (`is_pooler`).
+    """
+
+    def __init__(self, service_url, *, is_pooler=False):
+        self._is_pooler = is_pooler
         self._service = conninfo_to_dict(service_url.get_secret_value())
         self._tasks = set()
         self.swallowing = False
@@ -51,6 +60,8 @@ class Relay:
 
     async def _pass(self, reader, writer):
         while data := await reader.read(65536):
+            if self._is_pooler:
+                data = BACKEND_KEY_DATA.sub(rb"\g<1>poolSAFE", data)
             if not self.swallowing:
                 writer.write(data)
         writer.close()
@@ -219,3 +230,19 @@ async def test_a_hanging_event_loop_ends_the_lease(listening):
     time.sleep(invalidation.LEASE_SECONDS)  # noqa: ASYNC251 - the hanging is the point
     assert not listener.listening
     await until(lambda: listener.listening)
+
+
+async def test_behind_a_pooler_it_never_listens_and_says_so_once(database, caplog):
+    """Its heartbeats would be answered over one connection, and the news lost on another."""
+    async with Relay(database.url(roles.PROXY), is_pooler=True) as relay:
+        news = News()
+        listener = InvalidationListener(relay.url, news)
+        task = asyncio.ensure_future(listener.run())
+        await until(lambda: len(news.heard) > 3)
+        assert not listener.listening
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    warnings = [record.message for record in caplog.records]
+    assert len(warnings) == 1
+    assert "pooler's" in warnings[0]

@@ -1,5 +1,6 @@
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -125,13 +126,34 @@ def test_a_migration_that_fails_leaves_no_half_of_it(empty, roles_folder):
 
 
 def test_a_lock_that_somebody_holds_is_given_up_on(empty, roles_folder, monkeypatch):
+    """A long reader: behind a migration that waits for it, everybody else would wait."""
     migrate(empty, roles_folder)
-    monkeypatch.setattr("storage.migrate._LOCK_TIMEOUT", "100ms")
+    before = execute(empty, SCHEMA)
+    monkeypatch.setattr("storage.migrate._LOCK_TIMEOUT", "200ms")
     with psycopg.connect(empty.get_secret_value()) as reader:
         reader.execute("SELECT count(*) FROM metrion.accounts")
-        with pytest.raises(DatabaseUnavailable, match="lock timeout"):
+        with pytest.raises(DatabaseUnavailable, match=r"has been in use for 200ms.*try again"):
             downgrade(empty, "base")
-    assert execute(empty, "SELECT count(*) FROM metrion.accounts") == [(0,)]
+        # neither half of a revision nor a lock is left: others go on at once
+        execute(empty, "SELECT count(*) FROM metrion.accounts")
+    assert execute(empty, SCHEMA) == before
+    downgrade(empty, "base")
+
+
+def test_nobody_waits_long_behind_a_migration_that_waits(empty, roles_folder):
+    """With the real limits: a request that comes while the migration waits for a long reader."""
+    migrate(empty, roles_folder)
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(empty.get_secret_value()) as reader:
+        reader.execute("SELECT count(*) FROM metrion.accounts")
+        migrating = pool.submit(downgrade, empty, "base")
+        longest = 0.0
+        while not migrating.done():
+            asked = time.monotonic()
+            execute(empty, "SELECT count(*) FROM metrion.accounts")
+            longest = max(longest, time.monotonic() - asked)
+        with pytest.raises(DatabaseUnavailable, match="in use for 2s"):
+            migrating.result()
+    assert 0.1 < longest < 30  # a statement's limit in the services (storage.database)
 
 
 def test_another_encoding_is_refused(postgres, roles_folder):
@@ -210,6 +232,8 @@ def test_an_administrator_who_is_no_superuser_can_migrate(new_server, tmp_path, 
         assert connection.execute("SELECT id FROM metrion.list_accounts(10)").fetchall() == [
             (account,)
         ]
+        connection.execute("SET ROLE metrion_definer")
+        connection.execute("UPDATE metrion.tokens SET sealed = sealed, digest = digest")
         connection.execute("SET ROLE metrion_api")
         assert connection.execute("SELECT id FROM metrion.accounts").fetchall() == []
     downgrade(administrator, "base")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from storage import master_key_file
 from storage.errors import AlreadyExists, MasterKeyError, SealingError
 from storage.sealing import Binding, MasterKeys
 from storage.settings import Settings
@@ -182,3 +183,46 @@ def test_a_missing_unreadable_or_shared_file_is_refused(tmp_path: Path):
     path.mkdir()
     with pytest.raises(MasterKeyError, match="cannot be used: Is a directory"):
         MasterKeys.load(settings)
+
+
+def test_a_ring_follows_its_file(tmp_path: Path):
+    settings = Settings(data_dir=tmp_path)
+    path = settings.master_key_path
+    rings = [MasterKeys.create(path), MasterKeys.load(settings)]
+    old = rings[0].seal(b"old", HERE)
+    (old_digest,) = rings[0].token_digests("token")
+    master_key_file.add_key(path)
+    for ring in rings:
+        assert (ring.active, ring.inactive) == (2, [1])
+        assert repr(ring) == "MasterKeys(active=2, ids=[1, 2])"
+        assert ring.open(old, HERE) == b"old"
+        assert ring.token_digests("token")[1] == old_digest
+        assert rings[1].open(ring.seal(b"new", HERE), HERE) == b"new"
+    master_key_file.drop_inactive_keys(path)
+    for ring in rings:
+        with pytest.raises(SealingError, match="needs master key 1"):
+            ring.open(old, HERE)
+
+
+def test_a_file_that_became_unusable_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "master.key"
+    ring = MasterKeys.create(path)
+    sealed, good = ring.seal(b"x", HERE), path.read_text()
+    for spoil in (path.unlink, lambda: path.write_text("{"), lambda: path.write_text("{}")):
+        spoil()
+        for _ in range(3):
+            assert ring.open(sealed, HERE) == b"x"
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 3  # each once
+    path.write_text(good)
+    path.chmod(0o600)
+    master_key_file.add_key(path)
+    assert ring.active == 2
+
+
+def test_a_ring_from_the_environment_follows_nothing(tmp_path: Path):
+    settings = Settings(data_dir=tmp_path, master_keys=SecretStr(document(KEYS)))
+    ring = MasterKeys.load(settings)
+    MasterKeys.create(settings.master_key_path)
+    assert ring.open(SEALED, HERE) == b"sk-provider-key"

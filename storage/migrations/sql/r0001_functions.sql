@@ -18,6 +18,14 @@ GRANT UPDATE (id) ON metrion.accounts TO metrion_definer;
 CREATE POLICY hold ON metrion.accounts FOR UPDATE TO metrion_definer
   USING (true) WITH CHECK (false);
 
+-- The administrator rotates the master key as metrion_definer (storage/rotation.py): every column of
+-- sealed values, and what is derived from them.
+GRANT UPDATE (sealed, digest) ON metrion.tokens TO metrion_definer;
+GRANT UPDATE (sealed) ON metrion.provider_keys TO metrion_definer;
+CREATE POLICY rotate ON metrion.tokens FOR UPDATE TO metrion_definer USING (true) WITH CHECK (true);
+CREATE POLICY rotate ON metrion.provider_keys FOR UPDATE TO metrion_definer
+  USING (true) WITH CHECK (true);
+
 GRANT CREATE ON SCHEMA metrion TO metrion_definer;
 SET ROLE metrion_definer;
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
