@@ -115,11 +115,16 @@ def _sums() -> list[Column[object]]:
         Column("unpriced", BigInteger, nullable=False),
         Column("timed", BigInteger, nullable=False),
         Column("latency_ms_sum", Double, nullable=False),
+        Column("last_at", DateTime(timezone=True), nullable=False),
     ]
 
 
-def _dimensions() -> list[Column[str]]:
-    return [Column(name, Text, primary_key=True) for name in ("provider", "model", "requester")]
+def _dimensions() -> list[Column[object]]:
+    return [
+        *(Column(name, Text, primary_key=True) for name in ("provider", "model", "requester")),
+        Column("status", SmallInteger, primary_key=True),
+        Column("from_cache", Boolean, primary_key=True),
+    ]
 
 
 usage_days = Table(

@@ -138,13 +138,15 @@ async def test_what_the_daily_record_counts(administrator, writer, new_account, 
             log_row(account.id, day, cached=True, total_tokens=0, cost_usd="0"),
         ]
     )
-    [record] = administrator.execute("SELECT * FROM metrion.usage_days").fetchall()
-    assert record == {
-        "account_id": account.id,
-        "day": day.date(),
-        "provider": "openai",
-        "model": "gpt-5",
-        "requester": "",
+    records = administrator.execute("SELECT * FROM metrion.usage_days").fetchall()
+    key = {"account_id": account.id, "day": day.date(), "provider": "openai", "model": "gpt-5"}
+    for record in records:
+        assert key | {"requester": "", "last_at": day} == {
+            name: record.pop(name) for name in (*key, "requester", "last_at")
+        }
+    kinds = [(record.pop("status"), record.pop("from_cache")) for record in records]
+    assert sorted(kinds) == [(0, False), (200, False), (200, True), (429, False), (500, False)]
+    assert {name: sum(record[name] for record in records) for name in records[0]} == {
         "requests": 7,
         "errors": 2,
         "refused": 1,

@@ -81,6 +81,7 @@ BEGIN
   ), sums AS (
     SELECT account_id, date_trunc('hour', created_at) AS hour, provider,
       coalesce(model, '') AS model, coalesce(requester, '') AS requester,
+      coalesce(status, 0::smallint) AS status, cached AS from_cache,
       count(*) AS requests,
       count(*) FILTER (WHERE status >= 400) AS errors,
       count(*) FILTER (WHERE outcome = 'refused') AS refused,
@@ -100,15 +101,18 @@ BEGIN
       count(*) FILTER (WHERE total_tokens IS NOT NULL AND cost_usd IS NULL) AS unpriced,
       count(latency_ms) FILTER (WHERE outcome <> 'refused' AND NOT cached) AS timed,
       coalesce(sum(latency_ms) FILTER (WHERE outcome <> 'refused' AND NOT cached), 0)
-        AS latency_ms_sum
-    FROM fresh GROUP BY 1, 2, 3, 4, 5
+        AS latency_ms_sum,
+      max(created_at) AS last_at
+    FROM fresh GROUP BY 1, 2, 3, 4, 5, 6, 7
   ), hours AS (
     INSERT INTO metrion.usage_hours AS u (
-      account_id, hour, provider, model, requester, requests, errors, refused, left_out,
+      account_id, hour, provider, model, requester, status, from_cache, requests, errors, refused,
+      left_out,
       forwarded, cached, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens,
-      reasoning_tokens, total_tokens, cost_usd, unreported, unpriced, timed, latency_ms_sum)
+      reasoning_tokens, total_tokens, cost_usd, unreported, unpriced, timed, latency_ms_sum,
+      last_at)
     SELECT * FROM sums
-    ON CONFLICT (account_id, hour, provider, model, requester) DO UPDATE SET
+    ON CONFLICT (account_id, hour, provider, model, requester, status, from_cache) DO UPDATE SET
       requests = u.requests + excluded.requests,
       errors = u.errors + excluded.errors,
       refused = u.refused + excluded.refused,
@@ -125,18 +129,23 @@ BEGIN
       unreported = u.unreported + excluded.unreported,
       unpriced = u.unpriced + excluded.unpriced,
       timed = u.timed + excluded.timed,
-      latency_ms_sum = u.latency_ms_sum + excluded.latency_ms_sum
+      latency_ms_sum = u.latency_ms_sum + excluded.latency_ms_sum,
+      last_at = greatest(u.last_at, excluded.last_at)
   ), days AS (
     INSERT INTO metrion.usage_days AS u (
-      account_id, day, provider, model, requester, requests, errors, refused, left_out,
+      account_id, day, provider, model, requester, status, from_cache, requests, errors, refused,
+      left_out,
       forwarded, cached, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens,
-      reasoning_tokens, total_tokens, cost_usd, unreported, unpriced, timed, latency_ms_sum)
-    SELECT account_id, hour::date, provider, model, requester, sum(requests), sum(errors),
+      reasoning_tokens, total_tokens, cost_usd, unreported, unpriced, timed, latency_ms_sum,
+      last_at)
+    SELECT account_id, hour::date, provider, model, requester, status, from_cache, sum(requests),
+      sum(errors),
       sum(refused), sum(left_out), sum(forwarded), sum(cached), sum(input_tokens),
       sum(cache_read_tokens), sum(cache_write_tokens), sum(output_tokens), sum(reasoning_tokens), sum(total_tokens),
-      sum(cost_usd), sum(unreported), sum(unpriced), sum(timed), sum(latency_ms_sum)
-    FROM sums GROUP BY 1, 2, 3, 4, 5
-    ON CONFLICT (account_id, day, provider, model, requester) DO UPDATE SET
+      sum(cost_usd), sum(unreported), sum(unpriced), sum(timed), sum(latency_ms_sum),
+      max(last_at)
+    FROM sums GROUP BY 1, 2, 3, 4, 5, 6, 7
+    ON CONFLICT (account_id, day, provider, model, requester, status, from_cache) DO UPDATE SET
       requests = u.requests + excluded.requests,
       errors = u.errors + excluded.errors,
       refused = u.refused + excluded.refused,
@@ -153,7 +162,8 @@ BEGIN
       unreported = u.unreported + excluded.unreported,
       unpriced = u.unpriced + excluded.unpriced,
       timed = u.timed + excluded.timed,
-      latency_ms_sum = u.latency_ms_sum + excluded.latency_ms_sum
+      latency_ms_sum = u.latency_ms_sum + excluded.latency_ms_sum,
+      last_at = greatest(u.last_at, excluded.last_at)
   ), latencies AS (
     INSERT INTO metrion.latency_days AS h (
       account_id, day, provider, model, measure, bucket, requests)

@@ -87,13 +87,16 @@ COMMENT ON COLUMN metrion.request_logs.overhead_ms IS 'NULL: it was not forwarde
 COMMENT ON COLUMN metrion.request_logs.left_out IS
   'refusals of this account just before this one that got no row of their own';
 
--- Sums of the log, kept as long as the account.  '' stands for no model and no requester.
+-- Sums of the log, kept as long as the account.  '' stands for no model and no requester, 0 for no
+-- status: all that the pages filter by is in the key.
 CREATE TABLE metrion.usage_days (
   account_id uuid NOT NULL,
   day date NOT NULL,
   provider text NOT NULL,
   model text NOT NULL,
   requester text NOT NULL,
+  status smallint NOT NULL,
+  from_cache boolean NOT NULL,
   requests bigint NOT NULL,
   errors bigint NOT NULL,
   refused bigint NOT NULL,
@@ -111,7 +114,8 @@ CREATE TABLE metrion.usage_days (
   unpriced bigint NOT NULL,
   timed bigint NOT NULL,
   latency_ms_sum double precision NOT NULL,
-  PRIMARY KEY (account_id, day, provider, model, requester)
+  last_at timestamptz NOT NULL,
+  PRIMARY KEY (account_id, day, provider, model, requester, status, from_cache)
 ) WITH (fillfactor = 80);
 COMMENT ON COLUMN metrion.usage_days.errors IS 'status 400 and above, refusals among them';
 COMMENT ON COLUMN metrion.usage_days.refused IS 'answered by Metrion instead of the provider';
@@ -129,7 +133,8 @@ CREATE TABLE metrion.usage_hours (LIKE metrion.usage_days INCLUDING STORAGE INCL
   WITH (fillfactor = 80);
 ALTER TABLE metrion.usage_hours RENAME COLUMN day TO hour;
 ALTER TABLE metrion.usage_hours ALTER COLUMN hour TYPE timestamptz;
-ALTER TABLE metrion.usage_hours ADD PRIMARY KEY (account_id, hour, provider, model, requester);
+ALTER TABLE metrion.usage_hours
+  ADD PRIMARY KEY (account_id, hour, provider, model, requester, status, from_cache);
 
 -- Histograms, four buckets to the octave: bucket b holds 2^(b/4) <= ms < 2^((b+1)/4).
 CREATE TABLE metrion.latency_days (
