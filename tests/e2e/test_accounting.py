@@ -38,10 +38,19 @@ PROXY_KILLS = 20
 DATABASE_KILLS = (5, 13)
 PATIENCE_SECONDS = 45.0
 
+JUMP_SECONDS = 600
+
 # The proxy's program, loaded once: each life of it is a fork, which saves the seconds of imports.
-NURSERY = """
-import os, signal, sys
+# SIGUSR1 lets `JUMP_SECONDS` pass for it at once: its clock, its timers, its time-outs.
+NURSERY = f"""
+import os, signal, sys, time
+clock, jumped = time.monotonic, 0
+time.monotonic = lambda: clock() + jumped
 from scripts import proxy, service
+def jump(*_):
+    global jumped
+    jumped += {JUMP_SECONDS}
+signal.signal(signal.SIGUSR1, jump)
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 nursery = os.getpid()
 for line in sys.stdin:
@@ -106,7 +115,8 @@ class Installation:
         url = self.server.start(stop_with_thread=True)
         self.settings = Settings(data_dir=self.data_dir, database_url=url)
         migrate.migrate(url, roles.roles_folder(self.settings))
-        self.token = asyncio.run(self._create_account())
+        self.master_keys = MasterKeys.create(self.settings.master_key_path)
+        self.token = self.create_account("first@example.com")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("METRION_")} | {
             "METRION_DATA_DIR": str(self.data_dir),
             # by its address, as in production: a proxy may then also start while it is away
@@ -125,15 +135,18 @@ class Installation:
             text=True,
         )
 
-    async def _create_account(self) -> str:
-        master_keys = MasterKeys.create(self.settings.master_key_path)
+    def create_account(self, email: str) -> str:
+        """Make an account with a key for every provider; returns its token."""
+        return asyncio.run(self._create_account(email))
+
+    async def _create_account(self, email: str) -> str:
         database = Database(service_url(self.settings, roles.API), pool_size=1)
         try:
-            new = await accounts.create_account(database, master_keys, "a@example.com", "pro")
+            new = await accounts.create_account(database, self.master_keys, email, "pro")
             async with database.account(new.id) as connection:
                 for provider in load_providers():
                     await keys.set_key(
-                        connection, master_keys, new.id, provider.name, "sk-" + "x" * 40
+                        connection, self.master_keys, new.id, provider.name, "sk-" + "x" * 40
                     )
         finally:
             await database.close()
@@ -178,6 +191,16 @@ class ProxyProcess:
             return False
         finally:
             connection.close()
+
+    def ask(self, token: str) -> http.client.HTTPResponse:
+        """Send one request on a connection of its own; return the answer, read to its end."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        headers = {"authorization": f"Bearer {token}"}
+        connection.request("POST", f"/api/proxy{OPENAI}", json.dumps(CHAT), headers)
+        response = connection.getresponse()
+        response.read()
+        connection.close()
+        return response
 
     def end(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -346,3 +369,35 @@ def test_every_answer_that_was_seen_whole_has_one_row(installation: Installation
     assert not list(journal.glob("*.journal"))
     assert not list(journal.glob("rejected/*"))
     assert len(clients.seen) > 20 * PROXY_KILLS
+
+
+def test_an_hour_without_a_database(installation: Installation) -> None:
+    proxy = installation.start_proxy()
+    eventually(proxy.is_answering)
+    new_token = installation.create_account("second@example.com")
+    seen = {proxy.ask(installation.token).headers["x-metrion-request-id"]}
+    installation.kill_database()
+    for _ in range(3600 // JUMP_SECONDS):
+        for _ in range(10):
+            answer = proxy.ask(installation.token)
+            assert answer.status == 200, answer.headers["x-metrion-error"]
+            seen.add(answer.headers["x-metrion-request-id"])
+        answer = proxy.ask(new_token)
+        assert (answer.status, answer.headers["x-metrion-error"]) == (503, "unavailable")
+        assert answer.headers["retry-after"] == "1"
+        os.kill(proxy.pid, signal.SIGUSR1)
+    for _ in range(7200 // JUMP_SECONDS):  # and longer than a token is trusted without it
+        os.kill(proxy.pid, signal.SIGUSR1)
+        time.sleep(0.02)  # signals of one number do not queue
+    assert proxy.ask(installation.token).status == 503
+    installation.server.start(stop_with_thread=True)
+    eventually(lambda: proxy.ask(new_token).status == 200)
+    answer = proxy.ask(installation.token)
+    assert answer.status == 200
+    seen.add(answer.headers["x-metrion-request-id"])
+    with psycopg.connect(installation.server.url.get_secret_value(), autocommit=True) as connection:
+        query = "SELECT id::text FROM metrion.request_logs"
+        eventually(lambda: seen <= {each for (each,) in connection.execute(query)})
+        proxy.end(signal.SIGTERM)
+        assert len(connection.execute(query).fetchall()) == len(seen) + 1
+        check_sums(connection)
