@@ -155,14 +155,8 @@ class EmbeddedPostgres:
         """
         if self._lease is None:
             return False
-        with self._start_lock(), self._lease as lease:
-            self._lease = None
-            try:
-                fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # somebody else uses it
-                return False
-            self._stop()
-            return True
+        with self._start_lock():
+            return self._give_back()
 
     # ---- the cluster
 
@@ -314,18 +308,32 @@ class EmbeddedPostgres:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def _give_back(self) -> bool:
+        """Drop the lease; the last holder stops the server. Returns whether it was stopped."""
+        if self._lease is None:
+            return False
+        with self._lease as lease:
+            self._lease = None
+            try:
+                fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # somebody else uses it
+                return False
+            if self._url is None:  # it did not come as far as having a folder for the socket
+                return False
+            self._stop()
+            return True
+
     @contextlib.contextmanager
     def _lease_on_success(self) -> Generator[None]:
-        """Hold a lease while starting, and afterwards if that went well."""
+        """Hold a lease while starting; give it back, and what was started, if that fails."""
         lease = self._lease or (self._folder / "lease.lock").open("ab")
+        fcntl.flock(lease, fcntl.LOCK_SH)
+        self._lease = lease
         try:
-            fcntl.flock(lease, fcntl.LOCK_SH)
             yield
         except BaseException:
-            lease.close()
-            self._lease = None
+            self._give_back()
             raise
-        self._lease = lease
 
     # ---- words
 

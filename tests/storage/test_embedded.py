@@ -300,6 +300,7 @@ def test_a_lost_or_wrong_password_is_said(data_dir: Path):
     server = EmbeddedPostgres(data_dir, options=FAST)
     with pytest.raises(EmbeddedDatabaseError, match="cannot be used: password authentication"):
         server.start()
+    assert server.pid is None  # what it had started does not stay behind
     password.unlink()
     with pytest.raises(EmbeddedDatabaseError, match=f"No such file or directory: {password}"):
         server.start()
