@@ -6,9 +6,8 @@ status and times.
 
 import logging
 import time
-import traceback
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import REQUEST_ID_KEY, InternalError, problem_response
 from storage.identifiers import uuid7
+from storage.json_logs import describe
 
 REQUEST_ID_HEADER: Final = "x-metrion-request-id"
 _METHODS: Final = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -108,12 +108,3 @@ class Telemetry:
                 "duration_ms": round(seconds * 1000, 3),
             },
         )
-
-
-def describe(error: BaseException) -> dict[str, Any]:
-    """Return an exception's type and places for a log line: its words may hold anybody's data."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    return {
-        "exception": type(error).__qualname__,
-        "where": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
-    }

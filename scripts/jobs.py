@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from api.jsonlog import log_as_json
 from storage import roles
 from storage.database import Database, service_url
 from storage.errors import StorageError
+from storage.json_logs import log_as_json
 from storage.retention import (
     delete_expired_rows,
     drop_expired_partitions,

@@ -19,8 +19,8 @@ from mitmproxy.tools.dump import DumpMaster
 
 from addons.addon import MetrionAddon, install
 from addons.service import Service
-from api.jsonlog import log_as_json
 from storage.errors import StorageError
+from storage.json_logs import log_as_json
 from storage.settings import Settings
 
 CLOSED_MODE = "reverse:http://metrion.invalid"

@@ -11,9 +11,9 @@ import sys
 
 import uvicorn
 
-from api.jsonlog import log_as_json
 from api.main import create_app
 from storage.errors import StorageError
+from storage.json_logs import log_as_json
 from storage.settings import Settings
 
 # Beyond these a request is refused with 503 instead of piling up with the others.

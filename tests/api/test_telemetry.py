@@ -4,7 +4,7 @@ import uuid
 import httpx
 import pytest
 
-from api.telemetry import describe
+from storage.json_logs import describe
 
 
 def test_every_answer_has_an_id_of_its_own(api_alone: httpx.Client):

@@ -2,10 +2,9 @@
 
 import json
 import logging
+import traceback
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO, override
-
-from api.telemetry import describe
 
 FIELDS: Final = (
     "request_id",
@@ -38,8 +37,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def describe(error: BaseException) -> dict[str, Any]:
+    """Return an exception's type and places for a log line: its words may hold anybody's data."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return {
+        "exception": type(error).__qualname__,
+        "where": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    }
+
+
 def log_as_json(stream: TextIO) -> None:
-    """Send the API's and the server's log lines to `stream`, and nothing else anywhere."""
+    """Send this process's log lines to `stream`, and nothing else anywhere."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.jsonlog import log_as_json
+from storage.json_logs import log_as_json
 
 
 @pytest.fixture
