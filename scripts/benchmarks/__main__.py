@@ -1,0 +1,94 @@
+"""`scripts/bench`: the measurements, a table, and JSON for other programs."""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from scripts.benchmarks import report
+from scripts.benchmarks.contestants import Field, absent_peers, started
+from scripts.benchmarks.instructions import instructions_per_request, is_possible
+from scripts.benchmarks.processes import cores
+from scripts.benchmarks.requests import SCENARIOS, measure, soak, warm_up
+from scripts.benchmarks.rows import measure_rows
+from scripts.installation import DEMO_EMAIL
+from storage import accounts, roles
+from storage.database import Database, service_url
+
+_CONTESTANTS = 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    options = _parse(arguments)
+    core, others = cores()
+    if core is not None:
+        os.sched_setaffinity(0, others)
+    with tempfile.TemporaryDirectory(prefix="metrion-bench-") as name:
+        folder = Path(name)
+        with started(folder) as field:
+            found = _measure(options, field, folder)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+def _measure(options: argparse.Namespace, field: Field, folder: Path) -> dict[str, Any]:
+    """Measure, and print each part as soon as it is known."""
+    found: dict[str, Any] = {"machine": platform.platform(), "python": platform.python_version()}
+    warm_up(field)
+    seconds = options.seconds / (len(SCENARIOS) * _CONTESTANTS * options.rounds)
+    requests = measure(field, seconds, options.rounds)
+    found["requests"] = {
+        scenario: {name: asdict(figures) for name, figures in contestants.items()}
+        for scenario, contestants in requests.items()
+    }
+    print(report.request_table(requests), flush=True)
+    if options.rows:
+        account_id = asyncio.run(_account_id(field))
+        rows = measure_rows(field.metrion, account_id, field.postgres_pid, folder, options.rows)
+        found["rows"] = asdict(rows)
+        print(report.row_lines(rows), flush=True)
+    if options.soak:
+        found["memory"] = soak(field.contestants["metrion"], options.soak)
+        for when, size in found["memory"].items():
+            print(f"memory {when}: {size / 2**20:.1f} MiB", flush=True)
+    if options.instructions and is_possible():
+        found["instructions"] = instructions_per_request(field, folder)
+        print(f"instructions per JSON request: {found['instructions']:,}", flush=True)
+    elif options.instructions:
+        print("instructions per request are not counted: valgrind is not installed")
+    print(f"not installed here, so not compared: {', '.join(absent_peers()) or 'nothing'}")
+    return found
+
+
+async def _account_id(field: Field) -> Any:
+    database = Database(service_url(field.metrion, roles.API), pool_size=1)
+    try:
+        async with database.system() as connection:
+            return await accounts.find_account(connection, DEMO_EMAIL)
+    finally:
+        await database.close()
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="for all requests together (default: 60)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="of all contestants in turn")
+    parser.add_argument("--rows", type=int, default=100_000, help="that wait; 0: none")
+    parser.add_argument("--soak", type=int, default=0, help="requests, and memory meanwhile")
+    parser.add_argument("--instructions", action="store_true", help="count them (minutes)")
+    parser.add_argument("--json", type=Path, help="write everything to this file")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

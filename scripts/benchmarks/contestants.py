@@ -1,0 +1,154 @@
+"""What is measured: the stand-in provider alone, bare mitmdump before it, Metrion before it."""
+
+import asyncio
+import contextlib
+import shutil
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from addons.providers import load_providers
+from scripts.benchmarks.processes import MeasuredProcess, cores, url_of
+from scripts.child_environment import base_environment, child_environment
+from scripts.installation import prepare_demo
+from storage import roles
+from storage.database import service_url
+from storage.embedded import EmbeddedPostgres
+from storage.migrate import migrate
+from storage.sealing import MasterKeys
+from storage.settings import Settings
+
+_KEY = "sk-bench-not-a-real-key"
+_CHAT_PATH = "/v1/chat/completions"
+# A body of a known length is read whole, as bare mitmdump does; streams pass as they come.
+_STREAMING = ("--set", "stream_large_bodies=1m")
+# Without a limit on its own work the measurement would be one of refusals.
+_RATE_PER_MINUTE = 1_000_000_000
+PEERS = ("nginx", "envoy", "litellm")
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """Something that answers chat requests on a port of this machine.
+
+    Attributes:
+        path: where it takes chat requests.
+        key: what it is sent as the caller's key.
+    """
+
+    name: str
+    process: MeasuredProcess
+    path: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """All who take part.
+
+    Attributes:
+        contestants: by name; `direct`, `mitmdump` and `metrion`.
+        metrion: the installation's settings.
+        postgres_pid: of its database.
+        provider: the stand-in's origin.
+    """
+
+    contestants: dict[str, Contestant]
+    metrion: Settings
+    postgres_pid: int
+    provider: str
+
+
+@contextlib.contextmanager
+def started(folder: Path) -> Generator[Field]:
+    """Start all of them, with everything that Metrion needs, in a folder that is thrown away."""
+    core, _ = cores()
+    with contextlib.ExitStack() as stack:
+        provider = stack.enter_context(
+            MeasuredProcess(
+                [sys.executable, "-P", "-m", "scripts.fake_provider", "--port", "{port}"],
+                base_environment(),
+                folder,
+            )
+        )
+        origin = url_of(provider.port)
+        server = stack.enter_context(EmbeddedPostgres(folder / "data"))
+        settings, token = _installed(server, folder / "data", origin)
+        bare = stack.enter_context(_mitmdump(origin, folder, core))
+        metrion = stack.enter_context(
+            MeasuredProcess(metrion_command(), metrion_environment(settings), folder, core=core)
+        )
+        yield Field(
+            {
+                "direct": Contestant("direct", provider, _CHAT_PATH, _KEY),
+                "mitmdump": Contestant("mitmdump", bare, _CHAT_PATH, _KEY),
+                "metrion": Contestant("metrion", metrion, f"/api/proxy/openai{_CHAT_PATH}", token),
+            },
+            settings,
+            server.pid or 0,
+            origin,
+        )
+
+
+def _installed(server: EmbeddedPostgres, data_dir: Path, origin: str) -> tuple[Settings, str]:
+    """Make schema, keys and an account; return the settings and the account's token."""
+    settings = Settings(
+        data_dir=data_dir,
+        database_url=server.url,
+        rate_per_minute=_RATE_PER_MINUTE,
+        origins={provider.name: origin for provider in load_providers()},
+    )
+    migrate(server.url, roles.roles_folder(settings))
+    master_keys = MasterKeys.create(settings.master_key_path)
+    return settings, asyncio.run(prepare_demo(settings, master_keys)).token
+
+
+def metrion_command() -> list[str]:
+    """The proxy as the supervisor starts it."""
+    return [sys.executable, "-P", "-m", "scripts.proxy", "--port", "{port}"]
+
+
+def metrion_environment(settings: Settings) -> dict[str, str]:
+    """What the proxy is given."""
+    return child_environment("proxy", settings, service_url(settings, roles.PROXY))
+
+
+def _mitmdump(origin: str, folder: Path, core: int | None) -> MeasuredProcess:
+    program = str(Path(sys.executable).parent / "mitmdump")
+    flags = ["--listen-port", "{port}", "--set", f"confdir={folder / 'mitmdump'}", *_STREAMING]
+    command = [program, "-q", "--mode", f"reverse:{origin}", *flags]
+    return MeasuredProcess(command, base_environment(), folder, core=core)
+
+
+def chat_request(contestant: Contestant, *, streamed: bool, pace: float = 0.0) -> bytes:
+    """A small chat request, head and body.
+
+    Args:
+        contestant: who gets it.
+        streamed: ask for a stream of 32 events.
+        pace: seconds between them.
+    """
+    body = b'{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]'
+    knobs: list[str] = []
+    if streamed:
+        # Asked for by the client, so that all contestants pass the same bytes.
+        body += b', "stream": true, "stream_options": {"include_usage": true}'
+        knobs = ["x-fake-events: 32", f"x-fake-interval: {pace}"]
+    body += b"}"
+    lines = [
+        f"POST {contestant.path} HTTP/1.1",
+        "host: 127.0.0.1",
+        "content-type: application/json",
+        "user-agent: bench",
+        "accept: application/json",
+        f"authorization: Bearer {contestant.key}",
+        f"content-length: {len(body)}",
+        *knobs,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def absent_peers() -> list[str]:
+    """Programs that one would like to compare with, and that are not installed here."""
+    return [name for name in PEERS if shutil.which(name) is None]

@@ -1,0 +1,152 @@
+"""Clients that send one request after the other, each on a connection of its own."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import override
+
+_HEAD_END = b"\r\n\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
+
+type _Condition = Callable[[Sample], bool]
+
+
+class BadAnswerError(Exception):
+    """An answer that is not a 200: what follows would be the cost of refusals."""
+
+
+@dataclass(slots=True)
+class Sample:
+    """What the clients saw.
+
+    Attributes:
+        first_bytes: seconds from each request to the first byte of its answer.
+        whole: seconds from each request to the end of its answer.
+    """
+
+    first_bytes: list[float] = field(default_factory=list[float])
+    whole: list[float] = field(default_factory=list[float])
+
+    @property
+    def requests(self) -> int:
+        """How many answers came to their end."""
+        return len(self.whole)
+
+    @property
+    def first_byte_ms(self) -> float:
+        """The middle time to the first byte, in milliseconds."""
+        return median(self.first_bytes) * 1000
+
+
+async def send_for(port: int, request: bytes, connections: int, seconds: float) -> Sample:
+    """Send requests for some time; returns when those under way have been answered.
+
+    Args:
+        port: on this machine.
+        request: head and body, as they are sent.
+        connections: how many clients there are.
+        seconds: no request begins after them.
+
+    Raises:
+        BadAnswerError: an answer is not a 200, or a connection ends.
+    """
+    until = time.perf_counter() + seconds
+    return await _send(port, request, connections, lambda _: time.perf_counter() < until)
+
+
+async def send_number(port: int, request: bytes, connections: int, number: int) -> Sample:
+    """As `send_for`, for a number of requests."""
+    return await _send(
+        port, request, connections, lambda sample: sample.requests + connections <= number
+    )
+
+
+async def _send(port: int, request: bytes, connections: int, goes_on: _Condition) -> Sample:
+    loop = asyncio.get_running_loop()
+    sample = Sample()
+    clients: list[_Client] = []
+    for _ in range(connections):
+        _, client = await loop.create_connection(
+            lambda: _Client(request, sample, goes_on), "127.0.0.1", port
+        )
+        clients.append(client)
+    for client in clients:
+        client.send()
+    await asyncio.gather(*(client.done for client in clients))
+    return sample
+
+
+class _Client(asyncio.Protocol):
+    """Reads just as much of HTTP as is needed to see where an answer ends."""
+
+    def __init__(self, request: bytes, sample: Sample, goes_on: _Condition) -> None:
+        self.done = asyncio.get_running_loop().create_future()
+        self._request = request
+        self._sample = sample
+        self._goes_on = goes_on
+        self._begun = 0.0
+        self._received = b""
+        self._transport: asyncio.Transport | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+
+    def send(self) -> None:
+        """Send one request."""
+        self._received = b""
+        self._begun = time.perf_counter()
+        if self._transport is not None:
+            self._transport.write(self._request)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if not self._received:
+            self._sample.first_bytes.append(time.perf_counter() - self._begun)
+        self._received += data
+        try:
+            is_whole = _is_whole(self._received)
+        except BadAnswerError as error:
+            self._end(error)
+            return
+        if is_whole:
+            self._sample.whole.append(time.perf_counter() - self._begun)
+            if self._goes_on(self._sample):
+                self.send()
+            else:
+                self._end(None)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(exc or BadAnswerError("the connection ended in the middle"))
+
+    def _end(self, error: Exception | None) -> None:
+        if not self.done.done():
+            if error is None:
+                self.done.set_result(None)
+            else:
+                self.done.set_exception(error)
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _is_whole(received: bytes) -> bool:
+    """The answer has come to its end.
+
+    Raises:
+        BadAnswerError: it is not one that can be measured.
+    """
+    end = received.find(_HEAD_END)
+    if end < 0:
+        return False
+    head = received[:end].lower()
+    if b" 200" not in head[:12]:
+        raise BadAnswerError(received[:200].decode("latin-1"))
+    at = head.find(b"content-length:")
+    if at < 0:
+        return received.endswith(_LAST_CHUNK)
+    length = int(head[at + len(b"content-length:") :].split(b"\r\n", 1)[0])
+    return len(received) - end - len(_HEAD_END) >= length

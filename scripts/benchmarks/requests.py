@@ -1,0 +1,129 @@
+"""What one request costs each contestant, round after round."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from scripts.benchmarks.contestants import Contestant, Field, chat_request
+from scripts.benchmarks.load import Sample, send_for, send_number
+from scripts.benchmarks.processes import cpu_seconds, resident_bytes, tree_cpu_seconds
+
+# Rows reach PostgreSQL a little after their request.
+_SETTLE_SECONDS = 0.4
+_WARM_REQUESTS = 100
+_SOAK_CONNECTIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One kind of load.
+
+    Attributes:
+        connections: how many clients send one request after the other.
+        pace: seconds between the events of a stream.
+    """
+
+    name: str
+    connections: int
+    streamed: bool = False
+    pace: float = 0.0
+
+
+SCENARIOS = (
+    Scenario("JSON, 1 connection", 1),
+    Scenario("JSON, 8 connections", 8),
+    Scenario("JSON, 64 connections", 64),
+    Scenario("stream of 32 events, burst", 8, streamed=True),
+    Scenario("stream of 32 events, paced", 32, streamed=True, pace=0.01),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured of one contestant in one scenario; the middle of its rounds.
+
+    Attributes:
+        cpu_us: processor time of its process, per request, in microseconds.
+        postgres_us: the database's, where it has one.
+        first_byte_ms: the client's middle time to the first byte, in milliseconds.
+    """
+
+    cpu_us: float
+    postgres_us: float
+    requests_per_second: float
+    first_byte_ms: float
+    requests: int
+
+
+def warm_up(field: Field) -> None:
+    """Let every contestant do some of each, so that nothing is done for the first time later."""
+    for contestant in field.contestants.values():
+        for streamed in (False, True):
+            request = chat_request(contestant, streamed=streamed)
+            asyncio.run(send_number(contestant.process.port, request, 8, _WARM_REQUESTS))
+
+
+def measure(field: Field, seconds: float, rounds: int) -> dict[str, dict[str, Figures]]:
+    """Scenario → contestant → figures.
+
+    Args:
+        field: all contestants, warm.
+        seconds: how long each measurement lasts.
+        rounds: of all contestants in turn.
+    """
+    found: dict[str, dict[str, Figures]] = {}
+    for scenario in SCENARIOS:
+        taken: dict[str, list[Figures]] = {name: [] for name in field.contestants}
+        for _ in range(rounds):
+            for name, contestant in field.contestants.items():
+                taken[name].append(_measure_once(field, contestant, scenario, seconds))
+        found[scenario.name] = {name: _middle(figures) for name, figures in taken.items()}
+    return found
+
+
+def _measure_once(
+    field: Field, contestant: Contestant, scenario: Scenario, seconds: float
+) -> Figures:
+    request = chat_request(contestant, streamed=scenario.streamed, pace=scenario.pace)
+    pid = contestant.process.pid
+    cpu, postgres, begun = cpu_seconds(pid), tree_cpu_seconds(field.postgres_pid), time.monotonic()
+    sample: Sample = asyncio.run(
+        send_for(contestant.process.port, request, scenario.connections, seconds)
+    )
+    took = time.monotonic() - begun
+    time.sleep(_SETTLE_SECONDS)
+    per_request = 1e6 / sample.requests
+    has_database = contestant.name == "metrion"
+    return Figures(
+        cpu_us=(cpu_seconds(pid) - cpu) * per_request,
+        postgres_us=(tree_cpu_seconds(field.postgres_pid) - postgres) * per_request
+        if has_database
+        else 0.0,
+        requests_per_second=sample.requests / took,
+        first_byte_ms=sample.first_byte_ms,
+        requests=sample.requests,
+    )
+
+
+def _middle(figures: list[Figures]) -> Figures:
+    rounds = [asdict(each) for each in figures]
+    values: dict[str, Any] = {name: median(each[name] for each in rounds) for name in rounds[0]}
+    return Figures(**values)
+
+
+def soak(contestant: Contestant, requests: int) -> dict[str, int]:
+    """Memory in use after a fifth of the requests, after half of them, and after all, in bytes."""
+    return dict(_soak(contestant, requests))
+
+
+def _soak(contestant: Contestant, requests: int) -> Iterator[tuple[str, int]]:
+    request = chat_request(contestant, streamed=False)
+    sent = 0
+    for share in (0.2, 0.5, 1.0):
+        number = int(requests * share) - sent
+        asyncio.run(send_number(contestant.process.port, request, _SOAK_CONNECTIONS, number))
+        sent += number
+        yield f"after {sent:,} requests", resident_bytes(contestant.process.pid)
