@@ -26,6 +26,7 @@ from mitmproxy.master import Master
 from mitmproxy.proxy import layer, mode_specs
 
 from addons.layer import GatewayLayer, closed_layer, gateway_layer
+from addons.log_redaction import redact_logs
 from addons.service import Service, build_service
 from addons.waiting import MetrionStepHook
 from storage.errors import StorageError
@@ -89,6 +90,7 @@ class MetrionAddon:
 
     def running(self) -> None:
         """Start: mitmproxy is up, without a listener. Check how it was started, then open it."""
+        redact_logs()
         reason = refusal(ctx.options, dict(os.environ))  # noqa: TID251 - no setting, a guard
         if reason:
             _give_up(f"Metrion does not start: {reason}. Start it with\n\n    {right_line()}\n")

@@ -203,6 +203,11 @@ def scrub(text: str) -> str:
     return _SECRET_FORM.sub("[redacted]", plain(text))[:ERROR_MAX_CHARS]
 
 
+def redact(text: str) -> str:
+    """A log line of somebody else's with nothing key-like in it."""
+    return _SECRET_FORM.sub("[redacted]", text)
+
+
 def label(text: str | None, max_chars: int) -> str | None:
     """A name that somebody else chose, safe to keep; None if nothing is left of it.
 

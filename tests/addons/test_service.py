@@ -21,8 +21,8 @@ async def account(database):
     """An account with one key; returns its id and token."""
     api = Database(database.url(roles.API))
     new = await create_account(api, database.keys, "anna@example.com", "free")
-    async with api.account(new.account_id) as connection:
-        await set_key(connection, database.keys, new.account_id, "openai", "sk-" + "x" * 40)
+    async with api.account(new.id) as connection:
+        await set_key(connection, database.keys, new.id, "openai", "sk-" + "x" * 40)
     yield new
     await api.close()
 
@@ -45,14 +45,14 @@ async def test_a_token_is_found_in_the_database_and_a_change_is_heard_at_once(da
 
         await eventually(is_listening)
         caller = await keyring.identify(account.token)
-        assert caller.account_id == account.account_id
+        assert caller.account_id == account.id
         assert list(caller.sealed_keys) == ["openai"]
         with pytest.raises(Refused):
             await keyring.identify("sk-metrion-" + "0" * 32)
         api = Database(service_url(database.settings, roles.API))
-        async with api.account(account.account_id) as connection:
+        async with api.account(account.id) as connection:
             await set_key(
-                connection, database.keys, account.account_id, "mistral", "mistral-key-0123456789"
+                connection, database.keys, account.id, "mistral", "mistral-key-0123456789"
             )
         await api.close()
 
