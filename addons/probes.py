@@ -52,7 +52,7 @@ class Probes:
         A database that is away does not make a proxy unready: cached tokens go on working, and
         taking every proxy out of service at once would end that. It is shown.
         """
-        database = "listening" if self._is_listening() else "away"
+        database = "listening" if self._is_listening() else "not listening"
         if self._is_stopping():
             return _json(503, {"status": "stopping", "database": database})
         return _json(200, {"status": "ok", "database": database})

@@ -48,7 +48,7 @@ FIELDS: Final = {
         "anonymous_pass_through",
         "prices_file",
     },
-    "api": _EVERY | _SEALING | _LIMITS | _MAIL_AND_BILLING | _MONEY | {"registration"},
+    "api": _EVERY | _SEALING | _LIMITS | _MAIL_AND_BILLING | _MONEY | {"registration", "proxy_url"},
     "jobs": _EVERY | _MAIL_AND_BILLING | _MONEY,
 }
 """Which settings each process gets, beside its database address."""

@@ -77,6 +77,9 @@ class Supervisor:
         begun = time.monotonic()
         proxy_port = claim_port(self._options.proxy_port, "--proxy-port")
         api_port = claim_port(self._options.api_port, "--api-port")
+        if self._settings.proxy_url is None:  # what the snippets on Integrate say
+            update = {"proxy_url": _url(proxy_port)}
+            self._settings = self._settings.model_copy(update=update)
         administrator = await self._start_ground()
         self._console.say("bringing the database's schema up to date")
         await asyncio.to_thread(migrate, administrator, roles.roles_folder(self._settings))
@@ -171,7 +174,7 @@ class Supervisor:
         lines = [
             f"ready after {seconds:.1f} s; stop with Ctrl-C",
             f"  gateway    {self._ready['proxy_url']}",
-            f"  API        {self._ready['api_url']}/api/docs",
+            f"  dashboard  {self._ready['api_url']}  (API: /api/docs)",
             f"  data       {self._settings.data_dir}",
         ]
         if self._settings.smtp_url is None:

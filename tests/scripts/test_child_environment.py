@@ -29,6 +29,7 @@ FULL: dict[str, Any] = {
     "rates_date": date(2026, 1, 2),
     "region": "mars",
     "registration": "closed",
+    "proxy_url": "https://llm.example.com",
     "smtp_url": "smtp://u:mailpassword@host",
     "stripe_api_base": "http://127.0.0.1:2",
     "stripe_price_id": "price",
