@@ -8,6 +8,7 @@ const SECONDS = 5;
 export function watch(changed, seconds = SECONDS) {
   const light = document.querySelector("[data-live]");
   let known = null;
+  let isAway = false;
 
   function tell(state, words) {
     if (!light) return;
@@ -20,11 +21,14 @@ export function watch(changed, seconds = SECONDS) {
     if (document.hidden) return;
     try {
       const { version } = await ask("usage/version");
-      const isNew = known !== null && version !== known;
+      // After an absence the page may show a failure: it is drawn anew in any case.
+      const isNew = isAway || (known !== null && version !== known);
       known = version;
+      isAway = false;
       tell(isNew ? "new" : "live", "Live");
       if (isNew) await changed();
     } catch {
+      isAway = true;
       tell("away", "Reconnecting");
     }
   }

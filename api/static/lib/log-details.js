@@ -65,6 +65,8 @@ function tokensOf(row) {
     ["c3", (output ?? 0) - (reasoning ?? 0)],
     ["c5", reasoning ?? 0],
   ].filter(([, tokens]) => tokens > 0);
+  const all = [input, output, row.total_tokens];
+  if (all.every((each) => each === null)) return el("section", null, el("h3", null, "Tokens"), el("p", null, missing("not reported")));
   const bar = parts.map(([color, tokens]) => el("span", { style: { "--w": tokens, "--c": `var(--${color})` } }));
   const named = (color, words) => [swatch(color), ` ${words}`];
   const facts = [

@@ -28,6 +28,7 @@ export function keyForm(provider, saved) {
         const item = await ask(`provider-keys/${provider.provider}`, { method: "PUT", body: { key } });
         input.value = "";
         toast(`Key of ${provider.title} saved: it ends in ${item.last_four}.`);
+        if (item.warning) toast(item.warning);
         saved(item);
       } catch (problem) {
         wrong.textContent = problem.message;

@@ -37,7 +37,7 @@ export function table(host, columns, rows, { label, sort = 0, most = 12 }) {
   function draw() {
     const shown = state.all ? ordered() : ordered().slice(0, most);
     const body = el("table", { class: "table" }, el("thead", null, el("tr", null, columns.map(head))), el("tbody", null, shown.map(line)));
-    const region = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, body);
+    const region = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${label}: table` }, body);
     const more = rows.length > most ? el("button", { type: "button", class: "button quiet small more", onclick: () => toggle() }, state.all ? "Show fewer" : `Show all ${rows.length}`) : null;
     host.replaceChildren(...[region, more].filter(Boolean));
   }

@@ -73,7 +73,7 @@ function showNotice(notice) {
 function showFootnote(data) {
   const notes = [];
   const { currency } = data;
-  if (currency && currency.code !== "USD") notes.push(`Amounts in ${currency.code}: 1 USD = ${currency.rate} ${currency.code}, the rate of ${dateText(currency.date)}.`);
+  if (currency && currency.code !== "USD") notes.push(`Amounts in ${currency.code}: 1 USD = ${currency.rate} ${currency.code}, ${currency.date ? `the rate of ${dateText(currency.date)}` : "the operator’s rate"}.`);
   const unpriced = data.cost?.unpriced ?? 0;
   if (unpriced) notes.push(`${unpriced.toLocaleString()} ${unpriced === 1 ? "request has" : "requests have"} an unknown price and ${unpriced === 1 ? "is" : "are"} in no amount.`);
   const unreported = data.tokens?.unreported ?? 0;

@@ -38,13 +38,15 @@ function drawOverTime({ by_model: models }, { times, timestamps, money }) {
 }
 
 function drawLists(data, { money, times, timestamps }) {
+  const steps = data.range.step === "day" ? "Dearest days" : "Dearest hours";
+  document.querySelector("#days-title").textContent = steps;
   const providers = data.by_provider.map((each, index) => ({ name: each.provider, value: each.cost, color: `c${index % 8}`, href: pageWith("/costs", { provider: [each.provider] }) }));
   shareBar(slot("providers"), providers, { label: "Cost by provider", show: money.full, head: "Cost" });
   const requesters = data.by_requester.map(({ requester, cost }) => ({ name: requester ?? "no requester", value: cost, href: requester ? pageWith("/costs", { requester: [requester] }) : null }));
   bars(slot("requesters"), requesters, { label: "Cost by requester", show: money.full, head: "Cost" });
   const days = timestamps.map((each, index) => ({ name: times.full(each).replace(" (UTC)", ""), value: data.cost.values[index] })).filter(({ value }) => value > 0);
   days.sort((a, b) => b.value - a.value);
-  if (days.length) bars(slot("days"), days, { label: "Dearest days", show: money.full, head: "Cost" });
+  if (days.length) bars(slot("days"), days, { label: steps, show: money.full, head: "Cost" });
   else slot("days").replaceChildren(nothing("Nothing with a known price in this time."));
 }
 

@@ -65,7 +65,7 @@ function drawRecent({ recent }) {
       el("td", { class: "message" }, row.error ?? missing("no message")),
     );
   const body = el("table", { class: "table" }, el("thead", null, el("tr", null, heads.map((each) => el("th", { scope: "col" }, each)))), el("tbody", null, recent.map(line)));
-  slot("recent").replaceChildren(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Most recent errors" }, body));
+  slot("recent").replaceChildren(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Most recent errors: table" }, body));
 }
 
 function drawNone({ requests }) {

@@ -53,8 +53,8 @@ function sessionLine(session) {
 
 async function drawSessions() {
   try {
-    const sessions = await ask("auth/sessions");
-    slot("sessions").replaceChildren(el("ul", null, sessions.map(sessionLine)));
+    const { items } = await ask("auth/sessions");
+    slot("sessions").replaceChildren(el("ul", null, items.map(sessionLine)));
   } catch (problem) {
     slot("sessions").replaceChildren(failure(problem, drawSessions));
   }

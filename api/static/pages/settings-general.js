@@ -7,11 +7,7 @@ import { account } from "../lib/shell.js";
 import { failure } from "../lib/states.js";
 import { toast } from "../lib/toast.js";
 
-const CURRENCIES = [
-  ["USD", "US dollar"],
-  ["EUR", "Euro"],
-  ["CHF", "Swiss franc"],
-];
+const CURRENCIES = { USD: "US dollar", EUR: "Euro", CHF: "Swiss franc" };
 const THEMES = [
   ["system", "As the system"],
   ["light", "Light"],
@@ -19,10 +15,9 @@ const THEMES = [
 ];
 const slot = (name) => document.querySelector(`[data-slot="${name}"]`);
 
-function rateOf(code, rates) {
+function rateText({ code, rate, date }) {
   if (code === "USD") return "as recorded";
-  const known = rates?.[code];
-  return known ? `1 USD = ${known.rate} ${code}, ${dateText(known.date)}` : "at the operator’s rate";
+  return `1 USD = ${rate} ${code}${date ? `, ${dateText(date)}` : ""}`;
 }
 
 function choices(name, options, chosen, change) {
@@ -31,7 +26,7 @@ function choices(name, options, chosen, change) {
   return el("fieldset", { class: "choices" }, el("legend", { class: "sr-only" }, name), options.map(choice));
 }
 
-function drawCurrency({ currency, currency_rates: rates }) {
+function drawCurrency({ currency }, { currencies }) {
   async function change(code) {
     try {
       await ask("account", { method: "PATCH", body: { currency: code } });
@@ -40,7 +35,7 @@ function drawCurrency({ currency, currency_rates: rates }) {
       slot("currency").prepend(failure(problem, () => location.reload()));
     }
   }
-  const options = CURRENCIES.map(([code, title]) => [code, `${title} (${code})`, rateOf(code, rates)]);
+  const options = currencies.map((each) => [each.code, `${CURRENCIES[each.code]} (${each.code})`, rateText(each)]);
   slot("currency").replaceChildren(choices("Currency", options, currency, change));
 }
 
@@ -68,8 +63,8 @@ function drawData({ region, retention_days: days, plan }) {
 
 drawTheme();
 try {
-  const mine = await account;
-  drawCurrency(mine);
+  const [mine, meta] = await Promise.all([account, ask("meta")]);
+  drawCurrency(mine, meta);
   drawData(mine);
 } catch (problem) {
   slot("currency").replaceChildren(failure(problem, () => location.reload()));
