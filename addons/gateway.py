@@ -258,16 +258,18 @@ class Gateway:
         kept = client_headers(headers)
         if exchange.guard:
             kept = [(name, exchange.guard.blot(value)) for name, value in kept]
+        values = dict(kept)
+        content_type = values.get(b"content-type", b"").decode("latin-1")
         if exchange.usage_filter:
-            if status < FIRST_ERROR_STATUS:
+            if content_type.lower().startswith("text/event-stream"):
+                # One chunk less than the provider's: a length would be wrong.
                 kept = [header for header in kept if header[0] != b"content-length"]
             else:
                 exchange.usage_filter = None
-        values = dict(kept)
         if exchange.route:
             exchange.meter = Meter(
                 exchange.route.endpoint.flavour,
-                values.get(b"content-type", b"").decode("latin-1"),
+                content_type,
                 values.get(b"content-encoding", b"").decode("latin-1"),
             )
         kept.append((b"x-metrion-request-id", str(exchange.id).encode()))
