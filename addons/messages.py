@@ -1,14 +1,109 @@
-"""mitmproxy's heads of requests and answers, made from ours."""
+"""mitmproxy's heads of requests and answers, read from lines or made from our own.
+
+They are mitmproxy's classes in all that matters to it, without two things that cost a quarter of a
+request: a check of every field's type with `typing`'s means, and look-ups of headers that convert
+every name each time (there are twenty look-ups to a request, most of them in vain).
+"""
 
 # mitmproxy is typed in part: what its hints leave open is unknown to pyright, not to us.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
+
+import re
+from collections.abc import Iterable
+from typing import Any, override
 
 from mitmproxy import http
 from mitmproxy.net.http import status_codes
 
 from addons.answers import Answer
 from addons.exchange import Exchange, Headers
+
+_STATUS_LINE = re.compile(rb"(HTTP/\d\.\d)[ \t]+(\d{3})(?:[ \t]+(.*))?\Z", re.DOTALL)
+
+
+class IndexedHeaders(http.Headers):
+    """Headers with an index by name, made when it is first asked for and after each change."""
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self.fields = tuple(fields)
+        self._index: dict[bytes, list[bytes]] = {}
+        self._indexed: object = None
+
+    @override
+    def get_all(self, name: str | bytes) -> list[str]:
+        """All values of a name."""
+        if self._indexed is not self.fields:
+            self._index = {}
+            for key, value in self.fields:
+                self._index.setdefault(key.lower(), []).append(value)
+            self._indexed = self.fields
+        wanted = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
+        found = self._index.get(wanted.lower())
+        return [value.decode("utf-8", "surrogateescape") for value in found] if found else []
+
+    @override
+    def get(self, key: str, default: Any = None) -> Any:
+        """All values of a name in one, as mitmproxy folds them."""
+        found = self.get_all(key)
+        return ", ".join(found) if found else default
+
+    @override
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str | bytes) and bool(self.get_all(key))
+
+
+class _RequestData(http.RequestData):
+    @override
+    def __post_init__(self) -> None:
+        """No check of types: pyright has done it."""
+
+
+class _ResponseData(http.ResponseData):
+    @override
+    def __post_init__(self) -> None:
+        """No check of types: pyright has done it."""
+
+
+def parse_request(lines: list[bytes]) -> http.Request:
+    """Read a request's head, in origin-form, of which `addons.wire` has checked the first line.
+
+    Raises:
+        ValueError: a line is no header.
+    """
+    method, path, version = lines[0].split(b" ")
+    return _request(method, path, version, _fields(lines))
+
+
+def parse_response(lines: list[bytes]) -> http.Response:
+    """Read an answer's head.
+
+    Raises:
+        ValueError: it is not the head of an HTTP answer.
+    """
+    match = _STATUS_LINE.match(lines[0])
+    if match is None:
+        raise ValueError("status line")
+    version, status, reason = match.groups(b"")
+    return _response(int(status), reason, _fields(lines), None, version=version)
+
+
+def _fields(lines: list[bytes]) -> Headers:
+    """The header fields after the first line."""
+    fields: Headers = []
+    for line in lines[1:]:
+        if line[:1] in (b" ", b"\t"):
+            if not fields:
+                raise ValueError("header line")
+            # Folded (RFC 9112 section 5.2); who must not see it refuses it by its CR.
+            name, value = fields[-1]
+            fields[-1] = (name, value + b"\r\n " + line.strip())
+            continue
+        name, colon, value = line.partition(b":")
+        if not name or not colon:
+            raise ValueError("header line")
+        fields.append((name, value.strip()))
+    return fields
 
 
 def request_head(exchange: Exchange, key_headers: Headers, body_bytes: int) -> http.Request:
@@ -19,20 +114,27 @@ def request_head(exchange: Exchange, key_headers: Headers, body_bytes: int) -> h
     headers = [*exchange.upstream_headers, *key_headers]
     if exchange.method != "GET" or body_bytes:
         headers.append((b"content-length", b"%d" % body_bytes))
-    return http.Request(
+    path = exchange.upstream_path.encode()
+    return _request(exchange.method.encode(), path, b"HTTP/1.1", headers)
+
+
+def _request(method: bytes, path: bytes, version: bytes, headers: Headers) -> http.Request:
+    made = http.Request.__new__(http.Request)  # its __init__ would make data of the checked kind
+    made.data = _RequestData(
         host="",
         port=0,
-        method=exchange.method.encode(),
+        method=method,
         scheme=b"",
         authority=b"",
-        path=exchange.upstream_path.encode(),
-        http_version=b"HTTP/1.1",
-        headers=http.Headers(headers),
+        path=path,
+        http_version=version,
+        headers=IndexedHeaders(headers),
         content=None,
         trailers=None,
         timestamp_start=0,
         timestamp_end=None,
     )
+    return made
 
 
 def is_short(request: http.Request, max_bytes: int) -> bool:
@@ -69,14 +171,23 @@ def to_response(answer: Answer) -> http.Response:
     return _response(answer.status, reason, answer.headers, answer.body)
 
 
-def _response(status: int, reason: bytes, headers: Headers, content: bytes | None) -> http.Response:
-    return http.Response(
-        http_version=b"HTTP/1.1",
+def _response(
+    status: int,
+    reason: bytes,
+    headers: Headers,
+    content: bytes | None,
+    *,
+    version: bytes = b"HTTP/1.1",
+) -> http.Response:
+    made = http.Response.__new__(http.Response)  # as above
+    made.data = _ResponseData(
+        http_version=version,
         status_code=status,
         reason=reason,
-        headers=http.Headers(headers),
+        headers=IndexedHeaders(headers),
         content=content,
         trailers=None,
         timestamp_start=0,
         timestamp_end=None,
     )
+    return made

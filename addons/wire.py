@@ -36,7 +36,7 @@ from mitmproxy.proxy.layers.http._http1 import (
 )
 
 from addons.answers import Answer
-from addons.messages import to_response
+from addons.messages import parse_request, parse_response, to_response
 
 HEAD_MAX_BYTES = 64 * 1024
 HEAD_MAX_LINES = 200
@@ -143,7 +143,7 @@ def _parse_request(lines: list[bytes]) -> tuple[http.Request, int | None]:
     """
     if not _REQUEST_LINE.match(lines[0]):
         raise ValueError("request line")
-    request = http1.read_request_head(lines)
+    request = parse_request(lines)
     validate_headers(request)
     hosts = request.headers.get_all("host")
     if len(hosts) > 1 or (not hosts and request.data.http_version == b"HTTP/1.1"):
@@ -188,7 +188,7 @@ class GatewayHttp1Client(Http1Client):
             return
         while (lines := self._extract_head()) is not None:
             try:
-                response = http1.read_response_head(lines)
+                response = parse_response(lines)
                 validate_headers(response)
                 size = http1.expected_http_body_size(self.request, response)
             except ValueError:
