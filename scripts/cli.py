@@ -23,6 +23,7 @@ from scripts.key_rotation import rotate_master_key
 from storage import accounts, keys, roles
 from storage.database import Database, administrator_url
 from storage.errors import InvalidValue, NotFound, StorageError
+from storage.invalidation import until_known
 from storage.logs import LARGEST_PAGE, RequestLog, list_logs
 from storage.migrate import migrate as migrate_database
 from storage.sealing import MasterKeys
@@ -172,7 +173,9 @@ def regenerate_token(context: typer.Context, email: Email, *, as_json: AsJson = 
     async def regenerate(database: Database) -> tuple[uuid.UUID, str]:
         account_id = await _find_account(database, email)
         async with database.account(account_id) as connection:
-            return account_id, await accounts.regenerate_token(connection, master_keys, account_id)
+            token = await accounts.regenerate_token(connection, master_keys, account_id)
+        await until_known()
+        return account_id, token
 
     account_id, token = _with_database(settings, regenerate)
     if as_json:

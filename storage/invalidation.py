@@ -37,6 +37,15 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
 _log = logging.getLogger(__name__)
 
 
+async def until_known() -> None:
+    """Wait until no process trusts what was true before a change that has just been committed.
+
+    Most have heard of it within milliseconds. One that cannot hear stops trusting what it knows
+    when its lease ends, and this waits for it: what is said after it is true everywhere.
+    """
+    await asyncio.sleep(LEASE_SECONDS)
+
+
 class InvalidationListener:
     """Listens as a task of its own (`run`), for ever, through restarts of the database."""
 

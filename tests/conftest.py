@@ -1,7 +1,10 @@
 """Fixtures for all tests: a PostgreSQL for the run, a fresh database for each test."""
 
+import os
 import secrets
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +18,14 @@ import pytest
 from psycopg import sql
 from pydantic import SecretStr
 
+from scripts.ports import claim_port
 from storage import migrate
 from storage.database import service_url
 from storage.embedded import EmbeddedPostgres
 from storage.sealing import MasterKeys
 from storage.settings import Settings
+
+_STOP_SECONDS = 40
 
 # how long an example takes says more about the machine's other work than about the code
 hypothesis.settings.register_profile("metrion", deadline=None)
@@ -125,3 +131,32 @@ def database(postgres: Cluster, tmp_path: Path) -> Iterator[FreshDatabase]:
     """A fresh database of the run's server, with a data directory and master keys of its own."""
     with postgres.fresh_database(tmp_path) as fresh:
         yield fresh
+
+
+@pytest.fixture(scope="module")
+def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Start a process of Metrion by itself, as a production pod has it; gives its address.
+
+    It gets `scripts.<module>`'s own data directory, and settings by their names in the environment.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(module: str, **settings: str) -> str:
+        folder = tmp_path_factory.mktemp(module)
+        port = claim_port(0, "")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("METRION_")}
+        with (folder / "errors.txt").open("wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", f"scripts.{module}", "--port", str(port)],
+                cwd=folder,
+                env=inherited | {"METRION_DATA_DIR": str(folder)} | settings,
+                stderr=errors,
+            )
+        started.append(process)
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for process in started:
+        process.terminate()
+    codes = [process.wait(_STOP_SECONDS) for process in started]
+    assert codes == [0] * len(started)
