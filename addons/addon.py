@@ -52,10 +52,15 @@ def refusal(options: object, environment: dict[str, str]) -> str | None:
         return "the mode has to be the closed one"
     if getattr(options, "server", True):
         return "the listener was opened before Metrion was ready"
-    if getattr(options, "proxy_debug", False):
-        return "proxy_debug prints what goes over the wire, provider keys included"
     if any(environment.get(name) for name in _KEY_LOG_VARIABLES):
         return "SSLKEYLOGFILE would write TLS keys to disk; unset it"
+    return _unsafe_option(options)
+
+
+def _unsafe_option(options: object) -> str | None:
+    """What is never acceptable, also not for a moment at run time."""
+    if getattr(options, "proxy_debug", False):
+        return "proxy_debug prints what goes over the wire, provider keys included"
     if not getattr(options, "validate_inbound_headers", True):
         return "validate_inbound_headers guards against request smuggling"
     return None
@@ -137,11 +142,13 @@ class MetrionAddon:
             logger.warning("requests were still under way when the time to drain was over")
 
     def configure(self, updated: set[str]) -> None:
-        """Refuse at run time what is refused at the start."""
-        if "proxy_debug" in updated and ctx.options.proxy_debug:
-            raise exceptions.OptionsError("proxy_debug would print provider keys")
-        if self._service and "mode" in updated:
+        """Refuse at run time what `running` refuses at the start."""
+        if self._start is None:
+            return
+        if "mode" in updated:
             raise exceptions.OptionsError("the mode cannot be changed while Metrion runs")
+        if reason := _unsafe_option(ctx.options):
+            raise exceptions.OptionsError(reason)
 
     def done(self) -> None:
         """End: what is recorded goes to disk and, if it can, to the database."""

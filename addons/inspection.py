@@ -23,6 +23,7 @@ from mitmproxy.proxy.layers.http._hooks import (
 )
 
 from addons.answers import Answer
+from addons.credentials import label
 from addons.exchange import Exchange, Headers
 from addons.messages import to_response
 
@@ -31,6 +32,7 @@ Hook = Callable[[http.HTTPFlow], object]
 
 # Longer answers are shown up to here; the client gets all of them.
 SHOWN_MAX_BYTES = 1024 * 1024
+PATH_MAX_CHARS = 8192
 KEY_NOTE = b"(put in by Metrion on the wire)"
 
 
@@ -50,7 +52,8 @@ class FlowView:
         self.flow = http.HTTPFlow(context.client, context.server, live=True)
         self.flow.request = http.Request.make(
             exchange.method,
-            f"http://metrion.invalid{exchange.path}",
+            # somebody may have put a token into the path by mistake
+            f"http://metrion.invalid{label(exchange.path, PATH_MAX_CHARS)}",
             headers=http.Headers(exchange.headers),
         )
         # Marks the flow as ours: `MetrionAddon.requestheaders` kills all others.

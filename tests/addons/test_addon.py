@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from mitmproxy.exceptions import OptionsError
 from mitmproxy.test import tflow
 
 from addons import addon
@@ -44,6 +45,17 @@ def test_wrong_flags_are_refused(wrong):
 @pytest.mark.parametrize("name", ["SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE"])
 def test_key_logs_are_refused(name):
     assert refusal(SimpleNamespace(**RIGHT), {name: "/tmp/keys"})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"mode": ["regular"]}, {"proxy_debug": True}, {"validate_inbound_headers": False}],
+    ids=str,
+)
+async def test_wrong_options_are_refused_at_run_time(proxy, wrong):
+    with pytest.raises(OptionsError):
+        proxy.master.options.update(**wrong)
+    assert all(getattr(proxy.master.options, name) != value for name, value in wrong.items())
 
 
 @pytest.mark.parametrize("tool", ["mitmdump", "mitmweb", "mitmproxy"])

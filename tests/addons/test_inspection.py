@@ -100,8 +100,9 @@ def test_no_credential_is_ever_shown(client, onlooker, chat):
         client.response()
     client.request(f"{PATH}?key={TOKEN}", chat(), {"Authorization": ""})
     client.response()
-    client.request(f"/nowhere?key={TOKEN}", chat())
-    client.response()
+    for path in (f"/nowhere?key={TOKEN}", f"/api/proxy/{TOKEN}"):
+        client.request(path, chat())
+        assert client.response()[0] == 404
     assert len(onlooker.shown) > 20
     assert "CANARY" not in repr(onlooker.shown)
     assert TOKEN not in repr(onlooker.shown)

@@ -182,3 +182,12 @@ def test_half_closed_clients_are_gone(client, chat, proxy):
     client.request(PATH, chat(), {"x-fake-delay": "0.2"})
     client.socket.shutdown(socket.SHUT_WR)
     assert proxy.rows.wait(1)[0]["outcome"] == "client_closed"
+
+
+def test_what_is_no_tls_is_not_quoted_in_a_log(connect, caplog):
+    client = connect()
+    client.send(b"\x16\x03\x01\x00\xff" + TOKEN.encode() * 8)
+    assert client.is_closed()
+    assert "TLS handshake failed" in caplog.text
+    assert TOKEN not in caplog.text
+    assert TOKEN.encode().hex() not in caplog.text
