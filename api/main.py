@@ -22,6 +22,7 @@ from api.routes import (
     pages,
     provider_keys,
     token,
+    usage,
 )
 from api.security import CrossOriginGuard, SecurityHeaders
 from api.services import Services
@@ -33,6 +34,7 @@ RESOURCES: Final = (
     account,
     token,
     provider_keys,
+    usage,
     logs,
     meta,
     health,
@@ -46,8 +48,8 @@ What Metrion recorded of your account's requests, and all that its pages can do.
 Send your Metrion Key as a bearer token. It can only read usage and logs: the token that spends \
 money at the providers can neither change anything nor see a provider key. What changes something \
 needs the session of a person who signed in with a code sent by mail. Lists come in pages: pass \
-the `next_cursor` of one page as `cursor` to get the next. Errors are problem documents (RFC 9457); \
-look at their `type`.
+the `next_cursor` of one page as `cursor` to get the next. Errors are problem documents \
+(RFC 9457); look at their `type`.
 """
 
 

@@ -5,15 +5,17 @@ import binascii
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Final
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.errors import InvalidValue
-from storage.models import request_logs, this_account
+from storage.errors import InvalidValue, NotFound
+from storage.filters import DAY, HOUR, Filter, Window, within
+from storage.models import request_logs, this_account, usage_days
+from storage.usage import total
 
 LARGEST_PAGE: Final = 1000
 
@@ -66,47 +68,177 @@ class LogPage:
 
     rows: Sequence[RequestLog]
     next_cursor: str | None
-    """Where the next page begins; None: this is the last one."""
+    """Where the next page (older rows) begins; None: this is the last one."""
+    previous_cursor: str | None
+    """Where the page before (newer rows) ends; None: this is the first one."""
 
 
 _FIELDS = [request_logs.c[field.name] for field in fields(RequestLog)]
+_PLACE = tuple_(request_logs.c.created_at, request_logs.c.id)
+_EVERYTHING = Filter()
+_ERROR = 400
+_UUID_7 = 7
+_LATEST_SECONDS = 7_258_118_400  # the year 2200, as metrion.ensure_partition says
+# A row's id is made when its request arrives, as its time is, but by another clock reading.
+_CLOCKS_APART = DAY
+_VISIBLE_FROM = text("SELECT metrion.log_window_start()")
 
 
 async def list_logs(
-    connection: AsyncConnection, *, limit: int = 50, cursor: str | None = None
+    connection: AsyncConnection,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    window: Window | None = None,
+    wanted: Filter = _EVERYTHING,
 ) -> LogPage:
     """Return a page of the account's log; rows that come in meanwhile do not shift the next one.
+
+    `cursor` is either cursor of a page with the same window and filter.
 
     Raises:
         InvalidValue: `cursor` is not one that a page gave, or `limit` is not in 1..LARGEST_PAGE.
     """
     if not 1 <= limit <= LARGEST_PAGE:
         raise InvalidValue(f"limit must be between 1 and {LARGEST_PAGE}")
-    place = tuple_(request_logs.c.created_at, request_logs.c.id)
-    query = (
-        select(*_FIELDS)
-        .where(request_logs.c.account_id == this_account)
-        .order_by(request_logs.c.created_at.desc(), request_logs.c.id.desc())
-    )
-    if cursor is not None:
-        query = query.where(place < _decode_cursor(cursor))
+    place = None if cursor is None else _decode_cursor(cursor)
+    conditions = await _conditions(connection, window, wanted)
+    if conditions is None:
+        return LogPage([], None, None)
+    query = select(*_FIELDS).where(*conditions)
+    backwards = place is not None and place.is_newer
+    if place is not None:
+        query = query.where(place.row < _PLACE if backwards else place.row > _PLACE)
+    if backwards:
+        query = query.order_by(request_logs.c.created_at, request_logs.c.id)
+    else:
+        query = query.order_by(request_logs.c.created_at.desc(), request_logs.c.id.desc())
     found = (await connection.execute(query.limit(limit + 1))).mappings().all()
     rows = [RequestLog(**row) for row in found[:limit]]
-    return LogPage(rows, _encode_cursor(rows[-1]) if len(found) > limit else None)
+    has_more = len(found) > limit
+    if backwards:
+        rows.reverse()
+    has_older, has_newer = (True, has_more) if backwards else (has_more, place is not None)
+    return LogPage(
+        rows,
+        _encode_cursor(rows[-1], "<") if rows and has_older else None,
+        _encode_cursor(rows[0], ">") if rows and has_newer else None,
+    )
 
 
-def _encode_cursor(row: RequestLog) -> str:
-    place = f"{row.created_at.isoformat()} {row.id}"
+async def count_logs(
+    connection: AsyncConnection, *, window: Window | None = None, wanted: Filter = _EVERYTHING
+) -> int:
+    """Return how many rows all pages together have.
+
+    Counted in the records; of the hour in which the account's view of the log begins, in the log.
+    """
+    visible_from: datetime = (await connection.execute(_VISIBLE_FROM)).scalar_one()
+    if window is None:
+        now = datetime.now(UTC)
+        window = Window.between(visible_from, now + DAY)
+    if window.start >= visible_from:
+        return (await total(connection, window, wanted)).requests
+    if window.end <= visible_from:
+        return 0
+    edge = Window.between(visible_from, visible_from + timedelta(microseconds=1))
+    in_edge = select(func.count()).where(
+        within(request_logs, edge),
+        request_logs.c.created_at < window.end,
+        *wanted.of_logs(),
+    )
+    count: int = (await connection.execute(in_edge)).scalar_one()
+    midnight = Window.last(DAY + HOUR, edge.end - HOUR).end
+    for part in (
+        Window(edge.end, min(midnight, window.end), "hour"),
+        Window(midnight, window.end, window.step),
+    ):
+        if part.start < part.end:
+            count += (await total(connection, part, wanted)).requests
+    return count
+
+
+async def get_log(connection: AsyncConnection, row_id: uuid.UUID) -> RequestLog:
+    """Return one row of the account's log.
+
+    Raises:
+        NotFound: there is none (any more) with this id.
+    """
+    row = None
+    if row_id.version == _UUID_7:
+        seconds = min((row_id.int >> 80) / 1000, _LATEST_SECONDS)  # RFC 9562, 5.7
+        moment = datetime.fromtimestamp(seconds, UTC)
+        created_at = request_logs.c.created_at
+        query = select(*_FIELDS).where(
+            request_logs.c.account_id == this_account,
+            created_at.between(moment - _CLOCKS_APART, moment + _CLOCKS_APART),
+            request_logs.c.id == row_id,
+        )
+        row = (await connection.execute(query)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("there is no such request in the log")
+    return RequestLog(**row)
+
+
+async def recent_errors(
+    connection: AsyncConnection, window: Window, wanted: Filter, limit: int
+) -> list[RequestLog]:
+    """Return the window's newest rows with a status of 400 and above."""
+    query = (
+        select(*_FIELDS)
+        .where(within(request_logs, window), *wanted.of_logs(), request_logs.c.status >= _ERROR)
+        .order_by(request_logs.c.created_at.desc(), request_logs.c.id.desc())
+        .limit(limit)
+    )
+    return [RequestLog(**row) for row in (await connection.execute(query)).mappings()]
+
+
+async def _conditions(
+    connection: AsyncConnection, window: Window | None, wanted: Filter
+) -> list[ColumnElement[bool]] | None:
+    """Return what a page's rows must be; None: the records say that there are none.
+
+    A filter that little fits is not looked for in days that have nothing of it.
+    """
+    own: ColumnElement[bool] = request_logs.c.account_id == this_account
+    inside = own if window is None else within(request_logs, window)
+    if wanted == _EVERYTHING:
+        return [inside]
+    days = usage_days.c
+    of_records = [usage_days.c.account_id == this_account, *wanted.of_records(usage_days)]
+    if window is not None:
+        of_records.append(days.day.between(window.start.date(), window.end.date()))
+    query = select(func.min(days.day), func.max(days.day)).where(*of_records)
+    first, last = (await connection.execute(query)).one()
+    if first is None:
+        return None
+    begin = datetime.combine(first, time(), UTC)
+    end = datetime.combine(last, time(), UTC) + DAY
+    created_at = request_logs.c.created_at
+    return [inside, created_at >= begin, created_at < end, *wanted.of_logs()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Between two rows: before or after this one."""
+
+    row: tuple[datetime, uuid.UUID]
+    is_newer: bool
+
+
+def _encode_cursor(row: RequestLog, direction: str) -> str:
+    place = f"{direction}{row.created_at.isoformat()} {row.id}"
     return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
-def _decode_cursor(cursor: str) -> tuple[datetime, uuid.UUID]:
+def _decode_cursor(cursor: str) -> _Place:
     try:
         place = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        moment, _, identifier = place.decode().partition(" ")
+        direction, (moment, _, identifier) = place[:1], place[1:].decode().partition(" ")
         created_at, row_id = datetime.fromisoformat(moment), uuid.UUID(identifier)
-    except (ValueError, binascii.Error):
+        created_at = created_at.astimezone(UTC) if created_at.tzinfo else None
+    except (ValueError, OverflowError, binascii.Error):
         raise InvalidValue("this is not a cursor of an earlier page") from None
-    if created_at.tzinfo is None:
+    if created_at is None or direction not in {b"<", b">"}:
         raise InvalidValue("this is not a cursor of an earlier page")
-    return created_at, row_id
+    return _Place((created_at, row_id), direction == b">")

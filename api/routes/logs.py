@@ -1,19 +1,31 @@
-"""`GET /api/v1/logs`: the account's requests, never their content."""
+"""`/api/v1/logs`: the account's requests, never their content."""
 
-from dataclasses import asdict
-from datetime import datetime
-from typing import Annotated
+import csv
+import io
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.deps import READING_PROBLEMS, ReadingCaller, ServicesHere
-from api.errors import documented
-from storage.logs import LARGEST_PAGE, list_logs
+from api.errors import InvalidRequestError, ResourceNotFoundError, documented
+from api.fields import PlainText
+from api.filters import RangeName, WantedFilter, window_of
+from storage.database import Database
+from storage.filters import Filter, Window
+from storage.logs import LARGEST_PAGE, RequestLog, count_logs, get_log, list_logs
 
-router = APIRouter(tags=["Logs"])
+router = APIRouter(prefix="/api/v1/logs", tags=["Logs"])
+
+# https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 _EXAMPLE_ROW: JsonDict = {
     "id": "01994f3b-7c2e-7d10-9f60-2b1c33a0f7aa",
@@ -81,22 +93,69 @@ class LogPage(BaseModel):
 
     items: list[LogRow] = Field(description="The requests on this page.")
     next_cursor: str | None = Field(
-        description="Pass it as `cursor` to get the next page; null: this is the last.",
-        examples=["MjAyNi0wMS0xNVQwOTozMDowMC4xMjM0NTYrMDA6MDA"],
+        description="Pass it as `cursor` to get the next page (older); null: this is the last.",
+        examples=["PDIwMjYtMDEtMTVUMDk6MzA6MDAuMTIzNDU2KzAwOjAw"],
     )
+    previous_cursor: str | None = Field(
+        description="Pass it as `cursor` to get the page before (newer); null: this is the first.",
+        examples=[None],
+    )
+    total: int = Field(description="Requests on all pages of this filter.", examples=[1234])
 
 
-@router.get(
-    "/api/v1/logs",
-    summary="List requests",
-    responses=documented(*READING_PROBLEMS),
-)
+def _log_window(
+    range_name: Annotated[
+        RangeName | None,
+        Query(
+            alias="range",
+            description="The time, as for usage; without it all that the log still has.",
+        ),
+    ] = None,
+    start: Annotated[
+        datetime | None,
+        Query(alias="from", description="With `custom`: the first moment (RFC 3339)."),
+    ] = None,
+    end: Annotated[
+        datetime | None,
+        Query(alias="to", description="With `custom`: the moment after the last (RFC 3339)."),
+    ] = None,
+) -> Window | None:
+    if range_name is not None:
+        return window_of(range_name, start, end)
+    if start or end:
+        raise InvalidRequestError("`from` and `to` belong to `range=custom`.")
+    return None
+
+
+def _log_filter(
+    wanted: WantedFilter,
+    search: Annotated[
+        PlainText,
+        Query(
+            alias="q",
+            max_length=100,
+            description="Only where the model's or requester's name has this in it, in any case.",
+        ),
+    ] = "",
+) -> Filter:
+    return replace(wanted, search=search)
+
+
+LogWindow = Annotated[Window | None, Depends(_log_window)]
+LogFilter = Annotated[Filter, Depends(_log_filter)]
+
+
+@router.get("", summary="List requests", responses=documented(*READING_PROBLEMS))
 async def logs(
     services: ServicesHere,
     caller: ReadingCaller,
+    window: LogWindow,
+    wanted: LogFilter,
+    *,
     limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Rows on a page.")] = 50,
     cursor: Annotated[
-        str | None, Query(max_length=200, description="`next_cursor` of the page before.")
+        str | None,
+        Query(max_length=200, description="`next_cursor` or `previous_cursor` of another page."),
     ] = None,
 ) -> LogPage:
     """Return the account's requests of the last 7 days (Free) or 90 days (Pro).
@@ -104,6 +163,106 @@ async def logs(
     Requests that come in while you turn pages do not shift the pages.
     """
     async with services.database.account(caller.account_id) as connection:
-        page = await list_logs(connection, limit=limit, cursor=cursor)
-    rows = [LogRow.model_validate(asdict(row)) for row in page.rows]
-    return LogPage(items=rows, next_cursor=page.next_cursor)
+        page = await list_logs(connection, limit=limit, cursor=cursor, window=window, wanted=wanted)
+        total = await count_logs(connection, window=window, wanted=wanted)
+    return LogPage(
+        items=[view_row(row) for row in page.rows],
+        next_cursor=page.next_cursor,
+        previous_cursor=page.previous_cursor,
+        total=total,
+    )
+
+
+@router.get(
+    ".csv",
+    summary="Download requests",
+    response_class=Response,
+    responses=documented(*READING_PROBLEMS)
+    | {
+        200: {
+            "content": {"text/csv": {"schema": {"type": "string"}}},
+            "description": "One line for each request, the newest first, under a line of names. A "
+            "text that a spreadsheet would take for a formula begins with an apostrophe.",
+        }
+    },
+)
+async def logs_csv(
+    services: ServicesHere, caller: ReadingCaller, window: LogWindow, wanted: LogFilter
+) -> Response:
+    """Return all requests of a filter as a table, however many: it is sent while it is read."""
+    pages = _pages(services.database, caller.account_id, window, wanted)
+    first = await anext(pages)  # what goes wrong before the first byte gets its own answer
+    name = f"metrion-log-{datetime.now(UTC):%Y-%m-%d}.csv"
+    return StreamingResponse(
+        _lines(first, pages),
+        media_type="text/csv; charset=utf-8",
+        headers={"content-disposition": f'attachment; filename="{name}"'},
+    )
+
+
+@router.get(
+    "/{row_id}",
+    summary="One request",
+    responses=documented(*READING_PROBLEMS, ResourceNotFoundError),
+)
+async def log_row(
+    services: ServicesHere,
+    caller: ReadingCaller,
+    row_id: Annotated[UUID, Path(description="The `x-metrion-request-id` of its answer.")],
+) -> LogRow:
+    """Return a request of the log by its id."""
+    async with services.database.account(caller.account_id) as connection:
+        return view_row(await get_log(connection, row_id))
+
+
+def view_row(row: RequestLog) -> LogRow:
+    """Return a row of the log as the API shows it."""
+    return LogRow.model_validate(asdict(row))
+
+
+async def _pages(
+    database: Database, account_id: UUID, window: Window | None, wanted: Filter
+) -> AsyncGenerator[Sequence[RequestLog]]:
+    """Read the log page by page: no transaction stays open while a slow client reads."""
+    cursor = None
+    while True:
+        async with database.account(account_id) as connection:
+            page = await list_logs(
+                connection, limit=LARGEST_PAGE, cursor=cursor, window=window, wanted=wanted
+            )
+        yield page.rows
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+async def _lines(
+    first: Sequence[RequestLog], rest: AsyncGenerator[Sequence[RequestLog]]
+) -> AsyncGenerator[str]:
+    yield _csv([LogRow.model_fields])
+    yield _csv(_cells(row) for row in first)
+    async for rows in rest:
+        yield _csv(_cells(row) for row in rows)
+
+
+def _cells(row: RequestLog) -> list[str]:
+    return [_cell(value) for value in asdict(row).values()]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    shown = str(value)
+    return f"'{shown}" if shown.startswith(_FORMULA_BEGINS) else shown
+
+
+def _csv(rows: Iterable[Iterable[str]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows(rows)  # RFC 4180
+    return buffer.getvalue()

@@ -35,7 +35,9 @@ def test_these_are_the_paths(document: dict[str, Any]):
         *("auth/codes", "auth/sessions", "auth/sessions/current", "auth/sessions/{session_id}"),
         *("account", "token", "token/reveal", "token/regenerate"),
         *("provider-keys", "provider-keys/{provider}"),
-        "logs",
+        *("logs", "logs.csv", "logs/{row_id}"),
+        *("usage/overview", "usage/costs", "usage/latency", "usage/errors", "usage/requesters"),
+        *("usage/filters", "usage/version"),
     }
 
 

@@ -78,6 +78,9 @@ CREATE TABLE metrion.request_logs (
   left_out integer NOT NULL DEFAULT 0,
   PRIMARY KEY (account_id, created_at, id, retention)
 ) PARTITION BY LIST (retention);
+-- the newest errors, however rare they are
+CREATE INDEX request_logs_errors ON metrion.request_logs (account_id, created_at, id)
+  WHERE status >= 400;
 CREATE TABLE metrion.request_logs_7 PARTITION OF metrion.request_logs
   FOR VALUES IN (7) PARTITION BY RANGE (created_at);
 CREATE TABLE metrion.request_logs_90 PARTITION OF metrion.request_logs

@@ -1,0 +1,356 @@
+"""`GET /api/v1/usage/…`: the figures of the dashboard's tabs, one request each."""
+
+import calendar
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final
+
+from fastapi import APIRouter
+
+from api.deps import READING_PROBLEMS, ReadingCaller, ServicesHere
+from api.errors import documented
+from api.filters import WantedFilter, WantedWindow
+from api.routes.logs import view_row
+from api.routes.meta import currencies
+from api.services import Services
+from api.usage_models import (
+    CodeSeries,
+    Costs,
+    Errors,
+    ErrorSummary,
+    FilterChoices,
+    LatencySummary,
+    LatencyUsage,
+    MeasureSeries,
+    ModelName,
+    ModelRequests,
+    ModelTotal,
+    Overview,
+    Percentiles,
+    RequestCounts,
+    RequesterCost,
+    RequesterCounts,
+    Requesters,
+    RequesterTotal,
+    StatusCount,
+    TokenSeries,
+    UsageCurrency,
+    UsageVersion,
+)
+from api.usage_shapes import (
+    MOST_BARS,
+    MOST_ROWS,
+    average_series,
+    busiest,
+    cost_series,
+    costs_by_model,
+    costs_by_provider,
+    dearest,
+    latency_by_model,
+    number,
+    percentile_series,
+    range_of,
+    rounded,
+    series,
+    timestamps_of,
+)
+from storage import usage
+from storage.accounts import get_account
+from storage.database import Transaction
+from storage.filters import Window
+from storage.latency import average, latencies, percentile
+from storage.logs import recent_errors
+from storage.usage import Group, Sums
+
+router = APIRouter(prefix="/api/v1/usage", tags=["Usage"], responses=documented(*READING_PROBLEMS))
+
+_FIRST_ERROR: Final = 400
+_MOST_RECENT: Final = 50
+_EARLIEST_PROJECTION_HOURS: Final = 24
+_SECONDS_PER_HOUR: Final = 3600
+
+_BY_MOMENT, _BY_MODEL = ("begin",), ("provider", "model")
+_BY_MOMENT_AND_MODEL = ("begin", "provider", "model")
+_BY_STATUS, _BY_PROVIDER, _BY_REQUESTER = ("status",), ("provider",), ("requester",)
+_BY_MOMENT_AND_STATUS = ("begin", "status")
+_ALL = ()
+
+
+@router.get("/overview", summary="Overview")
+async def overview(
+    services: ServicesHere, caller: ReadingCaller, window: WantedWindow, wanted: WantedFilter
+) -> Overview:
+    """Return requests, errors, tokens, cost, requesters and latency at a glance."""
+    async with services.database.account(caller.account_id) as connection:
+        groups = await usage.group(
+            connection,
+            window,
+            wanted,
+            *(_BY_MOMENT, _BY_MODEL, _BY_MOMENT_AND_MODEL, _BY_STATUS, _BY_PROVIDER, _ALL),
+        )
+        before = await usage.total(connection, window.previous, wanted)
+        requesters = await usage.count_requesters(connection, window, wanted)
+        requesters_before, _ = await usage.count_requesters(connection, window.previous, wanted)
+        currency = await _currency(services, connection)
+    total, moments = _total(groups[_ALL]), groups[_BY_MOMENT]
+    return Overview(
+        range=range_of(window),
+        currency=currency,
+        timestamps=timestamps_of(window),
+        requests=RequestCounts(
+            total=total.requests,
+            previous=before.requests or None,
+            ok=series(window, moments, lambda sums: sums.requests - sums.errors, 0),
+            errors=series(window, moments, lambda sums: sums.errors, 0),
+        ),
+        requests_by_model=[
+            ModelRequests(
+                model=each.model or None, provider=each.provider, requests=each.sums.requests
+            )
+            for each in busiest(groups[_BY_MODEL])[:MOST_BARS]
+        ],
+        errors=ErrorSummary(
+            total=total.errors,
+            rate=total.error_rate,
+            previous_rate=before.error_rate,
+            by_status=[
+                StatusCount(status=each.status or 0, count=each.sums.requests)
+                for each in busiest(groups[_BY_STATUS])
+                if (each.status or 0) >= _FIRST_ERROR
+            ],
+        ),
+        tokens=_tokens(window, moments, total),
+        cost_by_model=costs_by_model(window, groups[_BY_MOMENT_AND_MODEL]),
+        cost=cost_series(window, moments, total, before),
+        providers=costs_by_provider(groups[_BY_PROVIDER], total),
+        requesters=RequesterCounts(
+            total=requesters[0],
+            previous=requesters_before if before.requests else None,
+            values=requesters[1],
+        ),
+        latency=LatencySummary(
+            average_ms=rounded(total.average_ms),
+            previous_ms=rounded(before.average_ms),
+            values=series(window, moments, lambda sums: rounded(sums.average_ms), None),
+        ),
+    )
+
+
+@router.get("/costs", summary="Costs")
+async def costs(
+    services: ServicesHere, caller: ReadingCaller, window: WantedWindow, wanted: WantedFilter
+) -> Costs:
+    """Return what was spent by model, provider, requester and day, and what the month will cost."""
+    now = datetime.now(UTC)
+    async with services.database.account(caller.account_id) as connection:
+        groups = await usage.group(
+            connection,
+            window,
+            wanted,
+            *(_BY_MOMENT, _BY_MODEL, _BY_MOMENT_AND_MODEL, _BY_PROVIDER, _BY_REQUESTER, _ALL),
+        )
+        before = await usage.total(connection, window.previous, wanted)
+        month = await usage.month_to_date(connection, wanted, now)
+        currency = await _currency(services, connection)
+    total, models = _total(groups[_ALL]), dearest(groups[_BY_MODEL])
+    return Costs(
+        range=range_of(window),
+        currency=currency,
+        timestamps=timestamps_of(window),
+        by_model=costs_by_model(window, groups[_BY_MOMENT_AND_MODEL]),
+        by_provider=costs_by_provider(groups[_BY_PROVIDER], total),
+        by_requester=[
+            RequesterCost(
+                requester=each.requester or None,
+                cost=float(each.sums.cost_usd),
+                requests=each.sums.requests,
+            )
+            for each in dearest(groups[_BY_REQUESTER])[:MOST_BARS]
+        ],
+        models=[
+            ModelTotal(
+                model=each.model or None,
+                provider=each.provider,
+                requests=each.sums.requests,
+                cost=number(each.sums.known_cost),
+                total_tokens=each.sums.known_tokens,
+                unpriced=each.sums.unpriced + each.sums.unreported,
+            )
+            for each in models[:MOST_ROWS]
+        ],
+        cost=cost_series(window, groups[_BY_MOMENT], total, before),
+        month_to_date=float(month),
+        projection=_projection(month, now),
+        cache_saved_usd=_saved(models),
+    )
+
+
+@router.get("/latency", summary="Latency")
+async def latency(
+    services: ServicesHere, caller: ReadingCaller, window: WantedWindow, wanted: WantedFilter
+) -> LatencyUsage:
+    """Return p50, p95 and p99 over time and by model, time to first byte, Metrion's own share.
+
+    Percentiles are interpolated in histograms; they are right to about half a per cent.
+    """
+    async with services.database.account(caller.account_id) as connection:
+        found = await latencies(connection, window, wanted)
+        before = await latencies(connection, window.previous, wanted)
+        currency = await _currency(services, connection)
+    overall = found.overall("latency")
+    return LatencyUsage(
+        range=range_of(window),
+        currency=currency,
+        timestamps=timestamps_of(window),
+        p50=percentile_series(window, found, 0.5),
+        p95=percentile_series(window, found, 0.95),
+        p99=percentile_series(window, found, 0.99),
+        overall=Percentiles(
+            p50=rounded(percentile(overall, 0.5)),
+            p95=rounded(percentile(overall, 0.95)),
+            p99=rounded(percentile(overall, 0.99)),
+            previous_p95=rounded(percentile(before.overall("latency"), 0.95)),
+        ),
+        by_model=latency_by_model(found),
+        ttfb=MeasureSeries(
+            average_ms=rounded(average(found.overall("ttfb"))),
+            values=average_series(window, found, "ttfb"),
+        ),
+        overhead=MeasureSeries(
+            average_ms=rounded(average(found.overall("overhead"))),
+            values=average_series(window, found, "overhead"),
+        ),
+    )
+
+
+@router.get("/errors", summary="Errors")
+async def errors(
+    services: ServicesHere, caller: ReadingCaller, window: WantedWindow, wanted: WantedFilter
+) -> Errors:
+    """Return errors by status over time, and the newest with their messages."""
+    async with services.database.account(caller.account_id) as connection:
+        groups = await usage.group(
+            connection, window, wanted, _BY_MOMENT_AND_STATUS, _BY_STATUS, _ALL
+        )
+        before = await usage.total(connection, window.previous, wanted)
+        recent = await recent_errors(connection, window, wanted, _MOST_RECENT)
+        currency = await _currency(services, connection)
+    total = _total(groups[_ALL])
+    failed = [each for each in groups[_BY_STATUS] if (each.status or 0) >= _FIRST_ERROR]
+    return Errors(
+        range=range_of(window),
+        currency=currency,
+        timestamps=timestamps_of(window),
+        requests=total.requests,
+        total=total.errors,
+        rate=total.error_rate,
+        previous=before.errors if before.requests else None,
+        previous_rate=before.error_rate,
+        by_code=[
+            CodeSeries(
+                code=each.status or 0,
+                values=series(
+                    window,
+                    [of for of in groups[_BY_MOMENT_AND_STATUS] if of.status == each.status],
+                    lambda sums: sums.requests,
+                    0,
+                ),
+                total=each.sums.requests,
+            )
+            for each in busiest(failed)
+        ],
+        recent=[view_row(row) for row in recent],
+    )
+
+
+@router.get("/requesters", summary="Requesters")
+async def requesters(
+    services: ServicesHere, caller: ReadingCaller, window: WantedWindow, wanted: WantedFilter
+) -> Requesters:
+    """Return who made the requests: the labels sent in `x-metrion-user`."""
+    async with services.database.account(caller.account_id) as connection:
+        groups = await usage.group(connection, window, wanted, _BY_REQUESTER)
+        currency = await _currency(services, connection)
+    found = dearest(groups[_BY_REQUESTER])
+    return Requesters(
+        range=range_of(window),
+        currency=currency,
+        timestamps=timestamps_of(window),
+        total=len(found),
+        items=[
+            RequesterTotal(
+                requester=each.requester or None,
+                requests=each.sums.requests,
+                tokens=each.sums.known_tokens,
+                cost_usd=number(each.sums.known_cost),
+                unpriced=each.sums.unpriced + each.sums.unreported,
+                errors=each.sums.errors,
+                last_seen_at=each.sums.last_at or window.start,
+            )
+            for each in found[:MOST_ROWS]
+        ],
+        left_out=max(0, len(found) - MOST_ROWS),
+    )
+
+
+@router.get("/filters", summary="What can be filtered by")
+async def filters(
+    services: ServicesHere, caller: ReadingCaller, window: WantedWindow
+) -> FilterChoices:
+    """Return the providers, models and requesters that occur in a span."""
+    async with services.database.account(caller.account_id) as connection:
+        names = await usage.list_names(connection, window)
+    models = [ModelName(model=model, provider=provider) for model, provider in names["models"]]
+    return FilterChoices(
+        providers=names["providers"], models=models, requesters=names["requesters"]
+    )
+
+
+@router.get("/version", summary="Is there anything new?")
+async def usage_version(services: ServicesHere, caller: ReadingCaller) -> UsageVersion:
+    """Return what changes when a request is recorded; cheap enough to ask every few seconds."""
+    async with services.database.account(caller.account_id) as connection:
+        return UsageVersion(version=await usage.version(connection))
+
+
+async def _currency(services: Services, connection: Transaction) -> UsageCurrency:
+    wanted = (await get_account(connection)).currency
+    found = next(each for each in currencies(services.settings) if each.code == wanted)
+    return UsageCurrency(**found.model_dump())
+
+
+def _total(groups: list[Group]) -> Sums:
+    return groups[0].sums if groups else Sums()
+
+
+def _tokens(window: Window, moments: list[Group], total: Sums) -> TokenSeries:
+    return TokenSeries(
+        input=series(window, moments, lambda sums: sums.input_tokens, 0),
+        output=series(window, moments, lambda sums: sums.output_tokens, 0),
+        cache_read=series(window, moments, lambda sums: sums.cache_read_tokens, 0),
+        cache_write=series(window, moments, lambda sums: sums.cache_write_tokens, 0),
+        reasoning=series(window, moments, lambda sums: sums.reasoning_tokens, 0),
+        total=total.known_tokens,
+        unreported=total.unreported,
+    )
+
+
+def _projection(month_to_date: Decimal, now: datetime) -> float | None:
+    """Return the month's cost if every hour costs as much as those so far did."""
+    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    hours = (now - first).total_seconds() / _SECONDS_PER_HOUR
+    if hours < _EARLIEST_PROJECTION_HOURS:
+        return None
+    days = calendar.monthrange(now.year, now.month)[1]
+    return float(month_to_date) * days * 24 / hours
+
+
+def _saved(models: list[Group]) -> float | None:
+    """Return what cached answers would have cost by their models' averages."""
+    saved = None
+    for each in models:
+        sums = each.sums
+        paid = sums.requests - sums.cached - sums.errors - sums.unpriced - sums.unreported
+        if sums.cached and paid > 0:
+            saved = (saved or 0.0) + float(sums.cost_usd) / paid * sums.cached
+    return saved

@@ -1,0 +1,149 @@
+"""From records to what `/api/v1/usage` answers: series without gaps, the largest names first."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+
+from api.usage_models import (
+    CostSeries,
+    ModelCost,
+    ModelLatency,
+    ProviderCost,
+    UsageRange,
+)
+from storage.filters import Window
+from storage.latency import Latencies, Measure, average, percentile
+from storage.usage import Group, Sums
+
+MOST_SERIES = 7
+MOST_BARS = 50
+MOST_ROWS = 200
+_MS_DIGITS = 3
+
+
+def range_of(window: Window) -> UsageRange:
+    """Return the window as the answer has it."""
+    return UsageRange.model_validate({"from": window.start, "to": window.end, "step": window.step})
+
+
+def timestamps_of(window: Window) -> list[int]:
+    """Return where each hour or day begins."""
+    return [int(moment.timestamp()) for moment in window.moments]
+
+
+def series[T](
+    window: Window, groups: Iterable[Group], value: Callable[[Sums], T], nothing: T
+) -> list[T]:
+    """Return a value for each hour or day; `nothing` where there is no record."""
+    values = [nothing] * len(window.moments)
+    for group in groups:
+        values[window.place(group.begin)] = value(group.sums)
+    return values
+
+
+def costs_by_model(window: Window, groups: Sequence[Group]) -> list[ModelCost]:
+    """Return the dearest models' cost over time, and the rest together as `other`.
+
+    `groups` are by begin, provider and model.
+    """
+    totals: defaultdict[tuple[str | None, str | None], float] = defaultdict(float)
+    for group in groups:
+        totals[group.provider, group.model] += float(group.sums.cost_usd)
+    order = sorted(totals, key=lambda name: (-totals[name], name))
+    # a rest of one is shown by its own name
+    shown = order if len(order) <= MOST_SERIES + 1 else order[:MOST_SERIES]
+    empty = [0.0] * len(window.moments)
+    values = {name: list(empty) for name in shown}
+    rest = list(empty)
+    for group in groups:
+        target = values.get((group.provider, group.model), rest)
+        target[window.place(group.begin)] += float(group.sums.cost_usd)
+    costs = [
+        ModelCost(model=model or None, provider=provider, values=of, total=sum(of))
+        for (provider, model), of in values.items()
+    ]
+    if len(shown) < len(order):
+        costs.append(ModelCost(model="other", provider=None, values=rest, total=sum(rest)))
+    return costs
+
+
+def cost_series(window: Window, groups: Sequence[Group], total: Sums, previous: Sums) -> CostSeries:
+    """Return what all cost over time; `groups` are by begin."""
+    return CostSeries(
+        total=number(total.known_cost),
+        previous=number(previous.known_cost) if previous.requests else None,
+        values=series(window, groups, lambda sums: float(sums.cost_usd), 0.0),
+        unpriced=total.unpriced + total.unreported,
+    )
+
+
+def costs_by_provider(groups: Sequence[Group], total: Sums) -> list[ProviderCost]:
+    """Return the providers, the dearest first; `groups` are by provider."""
+    return [
+        ProviderCost(
+            provider=group.provider or "",
+            cost=float(group.sums.cost_usd),
+            requests=group.sums.requests,
+            share=float(group.sums.cost_usd / total.cost_usd) if total.cost_usd else None,
+        )
+        for group in dearest(groups)
+    ]
+
+
+def dearest(groups: Iterable[Group]) -> list[Group]:
+    """Return groups, the dearest first, then the busiest."""
+    return sorted(groups, key=lambda each: (-each.sums.cost_usd, -each.sums.requests, _name(each)))
+
+
+def busiest(groups: Iterable[Group]) -> list[Group]:
+    """Return groups, those of most requests first."""
+    return sorted(groups, key=lambda each: (-each.sums.requests, _name(each)))
+
+
+def percentile_series(window: Window, found: Latencies, share: float) -> list[float | None]:
+    """Return the latency's percentile for each hour or day."""
+    return [
+        rounded(percentile(found.by_moment.get(("latency", place), {}), share))
+        for place in range(len(window.moments))
+    ]
+
+
+def average_series(window: Window, found: Latencies, measure: Measure) -> list[float | None]:
+    """Return a measure's average for each hour or day."""
+    return [
+        rounded(average(found.by_moment.get((measure, place), {})))
+        for place in range(len(window.moments))
+    ]
+
+
+def latency_by_model(found: Latencies) -> list[ModelLatency]:
+    """Return the models' latencies, the busiest first."""
+    models = [
+        ModelLatency(
+            model=model or None,
+            provider=provider,
+            requests=sum(histogram.values()),
+            p50=rounded(percentile(histogram, 0.5)),
+            p95=rounded(percentile(histogram, 0.95)),
+            p99=rounded(percentile(histogram, 0.99)),
+            ttfb_p50=rounded(percentile(found.by_model.get(("ttfb", provider, model), {}), 0.5)),
+        )
+        for (measure, provider, model), histogram in found.by_model.items()
+        if measure == "latency"
+    ]
+    models.sort(key=lambda each: (-each.requests, each.provider or "", each.model or ""))
+    return models[:MOST_ROWS]
+
+
+def number(amount: Decimal | None) -> float | None:
+    """Return an amount as JSON has it."""
+    return None if amount is None else float(amount)
+
+
+def rounded(ms: float | None) -> float | None:
+    """Return a time to the microsecond."""
+    return None if ms is None else round(ms, _MS_DIGITS)
+
+
+def _name(group: Group) -> tuple[str, str, str]:
+    return group.provider or "", group.model or "", group.requester or ""
