@@ -94,6 +94,7 @@ class TimeChart {
     if (!this.#hidden.delete(name)) this.#hidden.add(name);
     if (this.#hidden.size === this.options.series.length) this.#hidden.clear();
     this.options.series.forEach((each, index) => this.legend.children[index].setAttribute("aria-pressed", String(!this.#hidden.has(each.name))));
+    this.#tell(Number(this.box.getAttribute("aria-valuenow")));
     this.#draw();
   }
 

@@ -111,8 +111,15 @@ async function choices(name) {
   if (known?.range !== range) known = { range, values: await ask(`usage/filters?${range}`) };
   const { providers, models, requesters } = known.values;
   if (name === "provider") return providers.map((each) => [each, each]);
-  if (name === "model") return models.map(({ model, provider }) => [model, model, provider]);
+  if (name === "model") return oncePerModel(models);
   return requesters.map((each) => [each, each]);
+}
+
+/** One model can come from several providers; it is one choice. */
+function oncePerModel(models) {
+  const providers = new Map();
+  for (const { model, provider } of models) providers.set(model, [...(providers.get(model) ?? []), provider]);
+  return [...providers].map(([model, names]) => [model, model, names.join(", ")]);
 }
 
 function chooser(name, chosen, close) {

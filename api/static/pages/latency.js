@@ -18,7 +18,9 @@ const PERCENTILES = [
 function drawNumbers({ overall }, { period }) {
   for (const [name] of PERCENTILES) {
     const value = overall[name];
-    stat(slot(name), { value: value === null ? null : duration(value), notes: [badge(value, overall[`previous_${name}`], { better: "down", show: duration, period })] });
+    const before = overall[`previous_${name}`]; // not every percentile is compared
+    const note = before === undefined ? "of all requests in this time" : badge(value, before, { better: "down", show: duration, period });
+    stat(slot(name), { value: value === null ? null : duration(value), notes: [note] });
   }
 }
 

@@ -1,0 +1,517 @@
+"""The dashboard in a real Chromium, against a whole deployment with a fake provider behind it.
+
+Chromium is the distribution's (`apt-get install chromium`), axe-core comes inside a Python package.
+"""
+
+import asyncio
+import email
+import email.policy
+import random
+import re
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import axe_playwright_python
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+
+from api.routes.pages import PAGES
+from storage import roles
+from storage.database import service_url
+from storage.identifiers import uuid7
+from storage.ingest import LogWriter
+
+# One browser and one event loop for the module.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+ARGUMENTS = [
+    "--no-sandbox",  # as root there is none
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--no-first-run",
+]
+DESKTOP = {"width": 1440, "height": 900}
+PHONE = {"width": 390, "height": 844}
+PATHS = [page.path for page in PAGES]
+MOST_TABS = 150
+expect.set_options(timeout=20_000)  # a busy machine is no failure
+LONG_MODEL = "accounts/acme-production/models/" + "fine-tuned-llama-4-maverick-" * 3 + "v2"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def chromium() -> AsyncIterator[Browser]:
+    path = shutil.which("chromium")
+    assert path, "these tests need Chromium: apt-get install chromium"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        await browser.close()
+
+
+class Visitor:
+    """Somebody with a browser; what the browser complains about is collected.
+
+    Attributes:
+        page: the tab.
+        complaints: errors of scripts and of the policy.
+    """
+
+    def __init__(self, page: Page, api_url: str) -> None:
+        self.page = page
+        self.api_url = api_url
+        self.complaints: list[str] = []
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._note)
+
+    def _note(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    async def open(self, path: str) -> None:
+        await self.page.goto(self.api_url + path)
+        await expect(self.page.locator(".skeleton")).to_have_count(0)
+
+    async def press(self, what: Locator) -> None:
+        await what.click()
+
+    async def choose(self, radio: Locator) -> None:
+        await radio.check()
+
+    async def write(self, field: Locator, text: str) -> None:
+        await field.fill(text)
+
+
+class KeyboardVisitor(Visitor):
+    """Somebody who cannot use a mouse: everything is reached by Tab, in a bounded number of them."""
+
+    async def _reach(self, reached: Callable[[], Awaitable[bool]]) -> None:
+        for _ in range(MOST_TABS):
+            if await reached():
+                return
+            await self.page.keyboard.press("Tab")
+        pytest.fail("the keyboard does not get there")
+
+    async def _reach_element(self, what: Locator) -> None:
+        await expect(what).to_be_visible()
+        await self._reach(lambda: what.evaluate("each => each === document.activeElement"))
+
+    async def press(self, what: Locator) -> None:
+        await self._reach_element(what)
+        await self.page.keyboard.press("Enter")
+
+    async def choose(self, radio: Locator) -> None:
+        name = await radio.get_attribute("name")
+        await self._reach(
+            lambda: self.page.evaluate("name => document.activeElement.name === name", name)
+        )
+        for _ in range(10):
+            if await radio.is_checked():
+                return
+            await self.page.keyboard.press("ArrowRight")
+        pytest.fail("the arrow keys do not get there")
+
+    async def write(self, field: Locator, text: str) -> None:
+        await self._reach_element(field)
+        await self.page.keyboard.type(text)
+
+
+Arrive = Callable[..., Awaitable[Visitor]]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def arrive(chromium: Browser, deployment) -> AsyncIterator[Arrive]:
+    """A function that gives a visitor with a fresh browser profile."""
+    contexts = []
+
+    async def make(kind: type[Visitor] = Visitor, **options: Any) -> Visitor:
+        options = {"viewport": DESKTOP, "locale": "en-US", "reduced_motion": "reduce"} | options
+        context = await chromium.new_context(**options)
+        contexts.append(context)
+        await context.grant_permissions(["clipboard-read", "clipboard-write"])
+        return kind(await context.new_page(), deployment.api_url)
+
+    yield make
+    for context in contexts:
+        await context.close()
+
+
+def newest_code(folder: Path, address: str) -> str | None:
+    """The code in the newest mail to an address."""
+    for file in sorted(folder.glob("*.eml"), reverse=True):
+        mail = email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
+        if mail["to"] == address:
+            found = re.search(r"^\s+([0-9]{6})\s*$", mail.get_content(), re.MULTILINE)
+            assert found
+            return found[1]
+    return None
+
+
+async def code_for(folder: Path, address: str) -> str:
+    for _ in range(500):
+        if code := newest_code(folder, address):
+            return code
+        await asyncio.sleep(0.02)
+    pytest.fail("no mail came")
+
+
+async def sign_in(visitor: Visitor, deployment, address: str) -> None:
+    page = visitor.page
+    await visitor.write(page.get_by_label("E-mail address"), address)
+    await visitor.press(page.get_by_role("button", name="Send a code"))
+    await expect(page.get_by_role("heading", name="Look at your mail")).to_be_visible()
+    code = await code_for(deployment.data_dir / "mail", address)
+    await visitor.write(page.get_by_label("Code"), code)  # the sixth digit sends it
+    await page.wait_for_url(lambda url: "/sign-in" not in url)
+
+
+def write_rows(deployment, account_id: str, count: int = 120) -> None:
+    """Requests of all kinds: nulls, zeros, long names, errors, hits of the cache."""
+    chance = random.Random(6)
+    writer = LogWriter(service_url(deployment.settings, roles.PROXY))
+    models = ["gpt-5.1", "claude-sonnet-4-5", LONG_MODEL, None, *(f"model-{n}" for n in range(40))]
+    rows = []
+    for number in range(count):
+        status = chance.choice([200] * 8 + [429, 500, 400, None])
+        tokens = chance.choice([None, 0, 1200]) if status == 200 else None
+        known = tokens is not None and chance.random() < 0.7
+        rows.append(
+            {
+                "id": str(uuid7()),
+                "account_id": account_id,
+                "created_at": (
+                    datetime.now(UTC) - timedelta(minutes=chance.randrange(60 * 24 * 5))
+                ).isoformat(),
+                "provider": chance.choice(["openai", "anthropic", "gemini"]),
+                "endpoint": "chat/completions",
+                "model": chance.choice(models),
+                "requester": chance.choice([None, "checkout-bot", "x" * 200]),
+                "mode": "stored",
+                "status": status,
+                "outcome": "ok" if status == 200 else "client_closed",
+                "streamed": number % 2 == 0,
+                "cached": status == 200 and number % 9 == 0,
+                "input_tokens": tokens,
+                "cache_read_tokens": tokens and tokens // 2,
+                "cache_write_tokens": tokens and 0,
+                "output_tokens": tokens and tokens // 4,
+                "reasoning_tokens": tokens and tokens // 8,
+                "total_tokens": tokens and tokens + tokens // 4,
+                "cost_usd": str(Decimal(tokens or 0) / 10**6) if known else None,
+                "price_source": "genai-prices" if known else None,
+                "latency_ms": chance.uniform(20, 9000),
+                "ttfb_ms": chance.choice([None, chance.uniform(10, 20)]),
+                "overhead_ms": chance.choice([None, 0.4]),
+                "error": None if status == 200 else "Rate limit reached. <b>Try</b> again later.",
+                "left_out": 0,
+            }
+        )
+    try:
+        assert writer.write(rows) == count
+    finally:
+        writer.close()
+
+
+async def account_with_rows(visitor: Visitor, deployment, address: str) -> None:
+    await visitor.page.goto(visitor.api_url)
+    await sign_in(visitor, deployment, address)
+    known = await visitor.page.request.get(f"{visitor.api_url}/api/v1/account")
+    await asyncio.to_thread(write_rows, deployment, (await known.json())["id"])
+
+
+def ask_through_the_proxy(deployment, token: str) -> None:
+    answer = httpx.post(
+        f"{deployment.proxy_url}/api/proxy/openai/v1/chat/completions",
+        headers={"authorization": f"Bearer {token}", "x-metrion-user": "first-visitor"},
+        json={"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]},
+    )
+    assert answer.status_code == 200, answer.text
+
+
+async def find_the_way(visitor: Visitor) -> str:
+    """From nothing to code that only has to be run; returns the Metrion Key."""
+    page = visitor.page
+    # nothing there yet, and what to do about it
+    await expect(page.get_by_role("heading", name="No requests in the last 7 days")).to_be_visible()
+    await visitor.press(page.get_by_role("link", name="Make your first request"))
+    await page.wait_for_url("**/integrate")
+
+    # the key, then a provider's key, then the code
+    await expect(page.locator("[data-token]")).to_have_text(re.compile(r"sk-metrion-….{4}"))
+    await visitor.press(page.get_by_role("button", name="Reveal"))
+    await expect(page.locator("[data-token]")).to_have_text(re.compile(r"sk-metrion-[0-9a-f]{32}"))
+    token = await page.locator("[data-token]").inner_text()
+    await visitor.press(page.get_by_role("button", name="Hide"))
+    assert token not in await page.content()
+    await visitor.choose(page.get_by_role("radio", name="OpenAI"))
+    await expect(page.get_by_text("Save a key of OpenAI first")).to_be_visible()
+    await visitor.write(page.get_by_label("Key of OpenAI"), "sk-CANARY-" + "a" * 40 + "wxyz")
+    await visitor.press(page.get_by_role("button", name="Save"))
+    await expect(page.get_by_text("…wxyz").first).to_be_visible()
+    assert "CANARY" not in await page.content()
+    await visitor.press(page.get_by_role("button", name="Copy with key"))
+    await expect(page.get_by_text("Code copied.")).to_be_visible()
+    copied = await page.evaluate("navigator.clipboard.readText()")
+    assert token in copied
+    assert "/api/proxy/openai/v1" in copied
+    assert token not in await page.content()
+    return token
+
+
+async def make_a_request(visitor: Visitor, deployment, token: str) -> None:
+    page = visitor.page
+    # a request, confirmed within seconds
+    await asyncio.to_thread(ask_through_the_proxy, deployment, token)
+    await expect(page.get_by_text("It works: your request arrived.")).to_be_visible(timeout=15_000)
+    await visitor.press(page.get_by_role("link", name="See it on Overview"))
+    await page.wait_for_url("**/overview?range=24h")
+    card = page.get_by_role("region", name="Requests", exact=True)
+    await expect(card.locator(".value")).to_have_text("1")
+
+    # it is in the log, with its details
+    await visitor.press(page.get_by_role("link", name="Logs"))
+    await expect(page.get_by_role("cell", name="first-visitor")).to_be_visible()
+    await visitor.press(page.locator("tbody .open").first)
+    await expect(page.get_by_role("dialog", name="Request")).to_contain_text("stored in Metrion")
+    await page.keyboard.press("Escape")
+
+
+async def change_the_currency(visitor: Visitor) -> None:
+    page = visitor.page
+    # another currency
+    await visitor.press(page.get_by_role("link", name="Settings"))
+    await visitor.choose(page.get_by_role("radio", name="Euro"))
+    await expect(page.get_by_text("Amounts are shown in EUR now")).to_be_visible()
+    await visitor.press(page.get_by_role("link", name="Costs"))
+    total = page.get_by_role("region", name="In this period")
+    await expect(total.locator(".value")).to_contain_text("€")
+    await expect(page.get_by_text("1 USD = ")).to_be_visible()
+
+
+async def change_the_keys(visitor: Visitor, deployment, token: str) -> None:
+    page = visitor.page
+    # a new key: the old one is refused
+    await visitor.open("/settings/key")
+    await visitor.press(page.get_by_role("button", name="Regenerate the key"))
+    await visitor.press(page.get_by_role("dialog").get_by_role("button", name="Regenerate"))
+    await expect(page.get_by_text("This is the new key")).to_be_visible(timeout=15_000)
+    assert await page.locator("[data-token]").inner_text() != token
+    refused = await asyncio.to_thread(
+        httpx.get,
+        f"{deployment.proxy_url}/api/proxy/openai/v1/models",
+        headers={"authorization": f"Bearer {token}"},
+    )
+    assert refused.status_code == 401
+
+    # the provider's key goes, and the page says where to revoke it
+    await visitor.open("/settings/providers")
+    await visitor.press(page.get_by_role("button", name="Delete the key of OpenAI"))
+    await visitor.press(page.get_by_role("dialog").get_by_role("button", name="Delete"))
+    await expect(page.get_by_role("link", name="Revoke it at OpenAI")).to_be_visible()
+
+
+@pytest.mark.parametrize("kind", [Visitor, KeyboardVisitor])
+async def test_a_first_visit(arrive: Arrive, deployment, provider, kind: type[Visitor]):
+    visitor = await arrive(kind)
+    page = visitor.page
+    address = f"{kind.__name__.lower()}@example.com"
+    await page.goto(f"{visitor.api_url}/overview")
+    await sign_in(visitor, deployment, address)
+    token = await find_the_way(visitor)
+    await make_a_request(visitor, deployment, token)
+    await change_the_currency(visitor)
+    await change_the_keys(visitor, deployment, token)
+
+    # out, and the way back is closed
+    await visitor.open("/profile")
+    await visitor.press(page.get_by_role("button", name="Sign out"))
+    await page.wait_for_url("**/sign-in")
+    await page.goto(f"{visitor.api_url}/overview")
+    await expect(page.get_by_label("E-mail address")).to_be_visible()
+    assert visitor.complaints == []
+
+
+async def test_every_page_is_accessible_and_keeps_the_policy(arrive: Arrive, deployment):
+    visitor = await arrive()
+    page = visitor.page
+    found: dict[str, list[str]] = {}
+    await page.goto(f"{visitor.api_url}/sign-in")
+    await expect(page.get_by_label("E-mail address")).to_be_focused()
+    found["/sign-in"] = await violations(page)
+    await sign_in(visitor, deployment, "nothing-yet@example.com")
+    for path in (each.path for each in PAGES if each.filtered):
+        await visitor.open(path)
+        found[f"{path}, empty"] = await violations(page)
+    await page.context.clear_cookies()
+    await account_with_rows(visitor, deployment, "everything@example.com")
+    for path in PATHS:
+        await visitor.open(path)
+        found[path] = await violations(page)
+    assert {where: what for where, what in found.items() if what} == {}
+    assert visitor.complaints == []
+
+
+async def violations(page: Page) -> list[str]:
+    """What axe finds in light, and what of the colours it finds in dark."""
+    await page.evaluate(AXE)
+    await page.emulate_media(color_scheme="light")
+    light = await page.evaluate("axe.run(document)")
+    await page.emulate_media(color_scheme="dark")
+    dark = await page.evaluate("axe.run(document, { runOnly: ['color-contrast'] })")
+    found = light["violations"] + dark["violations"]
+    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found]
+
+
+async def test_on_a_phone_no_page_is_wider_than_the_screen(arrive: Arrive, deployment):
+    visitor = await arrive(viewport=PHONE, has_touch=True)
+    page = visitor.page
+    await account_with_rows(visitor, deployment, "phone@example.com")
+    for path in PATHS:
+        await visitor.open(path)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
+    await expect(page.get_by_role("link", name="Costs")).to_be_hidden()
+    await page.get_by_role("button", name="Menu").tap()
+    await page.get_by_role("link", name="Costs").tap()
+    await page.wait_for_url("**/costs")
+    assert visitor.complaints == []
+
+
+async def test_filters_are_in_the_address_and_back_undoes_them(arrive: Arrive, deployment):
+    visitor = await arrive()
+    page = visitor.page
+    await account_with_rows(visitor, deployment, "filters@example.com")
+    await visitor.open("/overview")
+    value = page.get_by_role("region", name="Requests", exact=True).locator(".value")
+    await expect(value).to_have_text("120")
+    await page.get_by_role("button", name="Model", exact=True).click()
+    await page.get_by_role("searchbox", name="Find a model").fill("fine-tuned")
+    await page.get_by_role("checkbox", name=re.compile("fine-tuned")).check()
+    await page.get_by_role("button", name="Apply").click()
+    await expect(value).not_to_have_text("120")
+    assert httpx.URL(page.url).params.get_list("model") == [LONG_MODEL]
+    filtered = await value.inner_text()
+    await page.get_by_role("link", name="Logs").click()  # the tabs and the log share them
+    await expect(page.get_by_role("status").first).to_contain_text(f"of {filtered} request")
+    await page.go_back()
+    await expect(value).to_have_text(filtered)
+    await page.go_back()
+    await expect(value).to_have_text("120")
+    await page.goto(f"{visitor.api_url}/overview?requester=nobody-of-this-name")
+    await expect(page.get_by_role("heading", name="Nothing fits these filters")).to_be_visible()
+    await page.get_by_role("button", name="Clear the filters").click()
+    await expect(value).to_have_text("120")
+
+
+async def test_a_chart_is_read_by_keyboard_and_as_a_table(arrive: Arrive, deployment):
+    visitor = await arrive()
+    page = visitor.page
+    await account_with_rows(visitor, deployment, "charts@example.com")
+    await visitor.open("/overview")
+    card = page.get_by_role("region", name="Tokens over time", exact=True)
+    chart = card.get_by_role("slider")
+    await chart.focus()
+    await page.keyboard.press("Home")
+    first = await chart.get_attribute("aria-valuetext")
+    await page.keyboard.press("ArrowRight")
+    assert await chart.get_attribute("aria-valuenow") == "1"
+    assert await chart.get_attribute("aria-valuetext") != first
+    await expect(card.locator(".tip")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(card.locator(".tip")).to_be_hidden()
+    await card.get_by_text("View as table").click()
+    rows = card.get_by_role("row")
+    assert await rows.count() == 1 + int(await chart.get_attribute("aria-valuemax") or 0) + 1
+    await card.get_by_role("button", name="Output").click()
+    assert "Output" not in (await chart.get_attribute("aria-valuetext") or "")
+
+
+async def test_search_paging_and_csv_of_the_log(arrive: Arrive, deployment):
+    visitor = await arrive()
+    page = visitor.page
+    await account_with_rows(visitor, deployment, "logs@example.com")
+    await visitor.open("/logs")
+    footer = page.get_by_role("status").first
+    await expect(footer).to_contain_text(re.compile("^1.50 of 120 requests"))
+    await page.get_by_role("button", name="Next").click()
+    await expect(footer).to_contain_text(re.compile("^51.100 of 120 requests"))
+    await page.get_by_role("button", name="Previous").click()
+    await expect(footer).to_contain_text(re.compile("^1.50 of 120 requests"))
+    await page.get_by_role("searchbox", name="Search by model or requester").fill("checkout")
+    await expect(footer).not_to_contain_text("120")
+    names = await page.locator("tbody td:nth-child(3)").all_inner_texts()
+    assert set(names) == {"checkout-bot"}
+    async with page.expect_download() as download:
+        await page.get_by_role("link", name="Download CSV").click()
+    lines = (await (await download.value).path()).read_text().splitlines()
+    assert lines[0].startswith("id,created_at,provider,")
+    assert len(lines) == 1 + int(re.findall(r"of (\d+)", await footer.inner_text())[0])
+
+
+async def test_when_the_server_fails_the_page_says_so_and_tries_again(arrive: Arrive, deployment):
+    visitor = await arrive()
+    page = visitor.page
+    await account_with_rows(visitor, deployment, "failures@example.com")
+    await page.route("**/api/v1/usage/overview*", lambda route: route.abort())
+    await page.goto(f"{visitor.api_url}/overview")
+    await expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
+    await page.unroute("**/api/v1/usage/overview*")
+    await page.get_by_role("button", name="Try again").click()
+    value = page.get_by_role("region", name="Requests", exact=True).locator(".value")
+    await expect(value).to_have_text("120")
+
+
+async def test_new_requests_show_without_a_reload(arrive: Arrive, deployment):
+    visitor = await arrive()
+    page = visitor.page
+    await account_with_rows(visitor, deployment, "live@example.com")
+    await visitor.open("/overview?range=24h")
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    value = page.get_by_role("region", name="Requests", exact=True).locator(".value")
+    before = await value.inner_text()
+    known = await (await page.request.get(f"{visitor.api_url}/api/v1/account")).json()
+    await asyncio.to_thread(write_rows, deployment, known["id"], 400)
+    await expect(value).not_to_have_text(before, timeout=20_000)
+
+
+async def test_a_wrong_code_is_said_and_a_session_that_ended_leads_back(arrive: Arrive, deployment):
+    visitor = await arrive()
+    page = visitor.page
+    await page.goto(f"{visitor.api_url}/logs?range=30d")
+    await page.get_by_label("E-mail address").fill("wrong@example.com")
+    await page.get_by_role("button", name="Send a code").click()
+    code = await code_for(deployment.data_dir / "mail", "wrong@example.com")
+    await page.get_by_label("Code").fill(f"{(int(code) + 1) % 10**6:06}")
+    await expect(page.get_by_role("alert")).not_to_be_empty()
+    await page.get_by_label("Code").fill(code)
+    await page.wait_for_url("**/logs?range=30d")
+    await page.request.delete(
+        f"{visitor.api_url}/api/v1/auth/sessions/current", headers={"origin": visitor.api_url}
+    )
+    await page.context.add_cookies(
+        [{"name": "metrion_session", "value": "A" * 43, "url": visitor.api_url}]
+    )
+    await page.goto(f"{visitor.api_url}/costs")
+    await page.wait_for_url("**/sign-in?next=%2Fcosts")
+
+
+@pytest.mark.parametrize(
+    "evil", ["https://evil.example/", "//evil.example/x", "/\\evil.example", "javascript:alert(1)"]
+)
+async def test_sign_in_leads_to_no_other_site(arrive: Arrive, deployment, evil: str):
+    visitor = await arrive()
+    page = visitor.page
+    await page.goto(str(httpx.URL(f"{visitor.api_url}/sign-in", params={"next": evil})))
+    await page.route("**/api/v1/auth/codes", lambda route: route.fulfill(status=202, json={}))
+    await page.route("**/api/v1/auth/sessions", lambda route: route.fulfill(status=201, json={}))
+    await page.get_by_label("E-mail address").fill("next@example.com")
+    await page.get_by_role("button", name="Send a code").click()
+    async with page.expect_request("**/overview") as request:
+        await page.get_by_label("Code").fill("123456")
+    assert (await request.value).url == f"{visitor.api_url}/overview"
