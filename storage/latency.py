@@ -1,7 +1,7 @@
 """How long requests took: percentiles from histograms of four buckets to the octave.
 
 Bucket b holds 2^(b/4) <= ms < 2^((b+1)/4). Inside a bucket values are taken to be spread evenly on
-the logarithmic scale; on real data that is right to about half a per cent. The daily histograms
+the logarithmic scale: on smooth data that is right to one or two per cent. The daily histograms
 know provider and model; for shorter spans, and for filters that they do not know, the log itself is
 put into the same buckets.
 """

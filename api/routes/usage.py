@@ -191,7 +191,7 @@ async def latency(
 ) -> LatencyUsage:
     """Return p50, p95 and p99 over time and by model, time to first byte, Metrion's own share.
 
-    Percentiles are interpolated in histograms; they are right to about half a per cent.
+    Percentiles are interpolated in histograms: right to one or two per cent.
     """
     async with services.database.account(caller.account_id) as connection:
         found = await latencies(connection, window, wanted)
