@@ -269,7 +269,7 @@ async def make_a_request(visitor: Visitor, deployment, token: str) -> None:
     page = visitor.page
     # a request, confirmed within seconds
     await asyncio.to_thread(ask_through_the_proxy, deployment, token)
-    await expect(page.get_by_text("It works: your request arrived.")).to_be_visible(timeout=15_000)
+    await expect(page.get_by_text("It works: your request arrived.")).to_be_visible()
     await visitor.press(page.get_by_role("link", name="See it on Overview"))
     await page.wait_for_url("**/overview?range=24h")
     card = page.get_by_role("region", name="Requests", exact=True)
@@ -301,7 +301,7 @@ async def change_the_keys(visitor: Visitor, deployment, token: str) -> None:
     await visitor.open("/settings/key")
     await visitor.press(page.get_by_role("button", name="Regenerate the key"))
     await visitor.press(page.get_by_role("dialog").get_by_role("button", name="Regenerate"))
-    await expect(page.get_by_text("This is the new key")).to_be_visible(timeout=15_000)
+    await expect(page.get_by_text("This is the new key")).to_be_visible()
     assert await page.locator("[data-token]").inner_text() != token
     refused = await asyncio.to_thread(
         httpx.get,
@@ -477,7 +477,7 @@ async def test_new_requests_show_without_a_reload(arrive: Arrive, deployment):
     before = await value.inner_text()
     known = await (await page.request.get(f"{visitor.api_url}/api/v1/account")).json()
     await asyncio.to_thread(write_rows, deployment, known["id"], 400)
-    await expect(value).not_to_have_text(before, timeout=20_000)
+    await expect(value).not_to_have_text(before)
 
 
 async def test_a_wrong_code_is_said_and_a_session_that_ended_leads_back(arrive: Arrive, deployment):
