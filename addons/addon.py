@@ -206,8 +206,11 @@ class MetrionAddon:
     # ---- what did not come through our layer ------------------------------------------------
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Kill a flow that is not ours: a replay would be forwarded without any check."""
-        if not flow.metadata.get("metrion"):
+        """Kill a flow that is not ours: it would be forwarded without any check.
+
+        A replayed one still has our mark: it was ours when it was recorded.
+        """
+        if flow.is_replay or not flow.metadata.get("metrion"):
             flow.kill()
 
     def request(self, flow: http.HTTPFlow) -> None:

@@ -77,6 +77,9 @@ def test_a_flow_that_did_not_pass_our_layer_is_killed(hook):
     ours.metadata["metrion"] = {"id": "x"}
     getattr(MetrionAddon(), hook)(ours)
     assert ours.error is None
+    ours.is_replay = "request"
+    getattr(MetrionAddon(), hook)(ours)
+    assert ours.error is not None
 
 
 def test_a_connection_that_cannot_be_set_up_is_closed(proxy, connect, monkeypatch, provider):
