@@ -1,0 +1,8 @@
+"""Rounds and their middle."""
+
+from scripts.benchmarks.requests import Figures, _middle
+
+
+def test_the_middle_of_the_rounds_counts():
+    rounds = [Figures(1, 30, 2, 9, 5), Figures(9, 20, 4, 7, 6), Figures(3, 10, 3, 8, 7)]
+    assert _middle(rounds) == Figures(3, 20, 3, 8, 6)
