@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,6 +37,8 @@ START_SECONDS = 90
 STOP_SECONDS = 40
 # Long enough for a busy machine to answer in, short enough to wait for when nobody answers.
 TIMEOUT_SECONDS = 2.0
+# What all keys and tokens of these tests look like; of a token, its last four may be shown.
+SECRETS = re.compile(rb"CANARY|sk-OWN|sk-metrion-[0-9a-f]{5,}")
 _numbers = itertools.count(1)
 
 
@@ -84,19 +87,20 @@ class Deployment:
     Attributes:
         data_dir: where it keeps everything.
         output: the file with what it printed, all of its lives in one.
+        command: how it is started, but for the ready file.
+        environment: what the command gets.
     """
 
     def __init__(self, folder: Path, command: list[str], environment: dict[str, str]) -> None:
         self.data_dir = folder / "data"
         self.output = folder / "output.txt"
-        self._ready_file = folder / "ready.json"
-        self._command = [
+        self.ready_file = folder / "ready.json"
+        self.command = [
             *command,
-            *("--data-dir", str(self.data_dir), "--ready-file", str(self._ready_file)),
-            *("--proxy-port", "0", "--api-port", "0"),
+            *("--data-dir", str(self.data_dir), "--proxy-port", "0", "--api-port", "0"),
         ]
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("METRION_")}
-        self._environment = inherited | environment
+        self.environment = inherited | environment
         self._process: subprocess.Popen[bytes] | None = None
 
     # ---- life and death ---------------------------------------------------------------------
@@ -106,14 +110,14 @@ class Deployment:
         begun = time.monotonic()
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                self._command,
+                [*self.command, "--ready-file", str(self.ready_file)],
                 cwd=ROOT,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
             )
-        while not self._ready_file.exists():
+        while not self.ready_file.exists():
             assert self._process.poll() is None, self.said
             assert time.monotonic() - begun < START_SECONDS, self.said
             time.sleep(0.02)
@@ -129,7 +133,7 @@ class Deployment:
         seconds = time.monotonic() - begun
         left = {pid for pid in everything if is_running(pid)}
         assert not left, f"{left} go on\n{self.said}"
-        assert not self._ready_file.exists()
+        assert not self.ready_file.exists()
         self._process = None
         return seconds
 
@@ -143,7 +147,7 @@ class Deployment:
         wait_until(lambda: not any(map(is_running, everything)))
         self._process = None
         # a killed supervisor cannot tidy up; the next one does, but the test would not wait for it
-        self._ready_file.unlink()
+        self.ready_file.unlink()
 
     @property
     def is_up(self) -> bool:
@@ -152,8 +156,20 @@ class Deployment:
     @property
     def processes(self) -> set[int]:
         """The supervisor and all that it has started."""
+        return processes_under(self.pid)
+
+    @property
+    def pid(self) -> int:
+        """The supervisor."""
         assert self._process is not None
-        return processes_under(self._process.pid)
+        return self._process.pid
+
+    def check_for_leaks(self) -> None:
+        """No secret of any test is in anything that it wrote: logs, journal, database, mails."""
+        files = [path for path in self.data_dir.rglob("*") if path.is_file()]
+        assert len(files) > 100  # PostgreSQL's are among them
+        for path in (self.output, *files):
+            assert not (found := SECRETS.search(path.read_bytes())), (path, found[0][:20])
 
     # ---- what it says -----------------------------------------------------------------------
 
@@ -163,7 +179,7 @@ class Deployment:
 
     @property
     def ready(self) -> dict[str, Any]:
-        return json.loads(self._ready_file.read_text())
+        return json.loads(self.ready_file.read_text())
 
     @property
     def proxy_url(self) -> str:
@@ -270,6 +286,7 @@ def deployment(
     running.start()
     yield running
     running.stop()
+    running.check_for_leaks()
 
 
 @pytest.fixture(scope="session")

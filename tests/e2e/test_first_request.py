@@ -1,0 +1,90 @@
+"""A first request, as the README tells it: by somebody who has read nothing else."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text()
+DEMO_EMAIL = "demo@metrion.local"
+
+
+@pytest.fixture
+def shell():
+    """Paste lines into a shell in the folder that was cloned; returns what they print."""
+
+    def run(lines: str, data_dir: Path, typed: str = "") -> str:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", lines],
+            cwd=ROOT,
+            # the README's shell has the default data directory
+            env=os.environ | {"METRION_DATA_DIR": str(data_dir)},
+            input=typed,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def check_row(row: dict[str, Any]) -> None:
+    assert (row["provider"], row["model"], row["status"], row["outcome"]) == (
+        *("openai", "gpt-4o-mini", 200, "ok"),
+    )
+    assert row["input_tokens"] > 0
+    assert row["output_tokens"] > 0
+    assert row["cost_usd"] > 0
+
+
+def test_the_readmes_steps(demo, shell):
+    _, first_step, second_step = README.split("```sh\n")[:3]
+    assert first_step.startswith("scripts/run --demo --ready-file ready.json\n")
+    lines, _, _ = second_step.partition("```")
+    assert "127.0.0.1:8080" in lines
+    assert " ready.json" in lines
+    lines = lines.replace("http://127.0.0.1:8080", demo.proxy_url)
+    lines = lines.replace(" ready.json", f" {demo.ready_file}")
+    printed = shell(lines, demo.data_dir)
+    answer, end = json.JSONDecoder().raw_decode(printed)
+    assert answer["model"] == "gpt-4o-mini"
+    heading, row, *_ = printed[end:].strip().splitlines()
+    names = heading.split()
+    values = dict(zip(names, row.rsplit(maxsplit=len(names) - 1), strict=True))
+    assert (values["STATUS"], values["OUTCOME"], values["PROVIDER"]) == ("200", "ok", "openai")
+    assert (values["INPUT"], values["MODEL"]) == (
+        *(str(answer["usage"]["prompt_tokens"]), "gpt-4o-mini"),
+    )
+    assert float(values["USD"]) > 0
+    # command and REST say the same
+    logs = shell(f".venv/bin/metrion logs {DEMO_EMAIL} --json", demo.data_dir)
+    headers = {"authorization": f"Bearer {demo.ready['token']}"}
+    shown = httpx.get(f"{demo.api_url}/api/v1/logs", headers=headers)
+    assert json.loads(logs) == shown.json()["items"]
+
+
+def test_ones_own_account_and_key(deployment, provider, shell):
+    metrion = ".venv/bin/metrion"
+    created = shell(f"{metrion} account create Ada@example.org --json", deployment.data_dir)
+    token = json.loads(created)["token"]
+    key = f"sk-proj-{'k' * 40}"
+    stored = shell(f"{metrion} key set ada@example.org openai", deployment.data_dir, typed=key)
+    assert key not in stored
+    answer = httpx.post(
+        f"{deployment.proxy_url}/api/proxy/openai/v1/chat/completions",
+        headers={"authorization": f"Bearer {token}"},
+        json={"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]},
+    )
+    assert answer.status_code == 200
+    assert provider.requests[-1].header("authorization") == f"Bearer {key}"
+    logs = f"{metrion} logs ada@example.org --json --limit 5"
+    (row,) = json.loads(shell(logs, deployment.data_dir))
+    check_row(row)
+    assert row["id"] == answer.headers["x-metrion-request-id"]
