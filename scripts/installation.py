@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from addons.providers import load_providers
 from storage import accounts, keys, roles
 from storage.database import Database, service_url
-from storage.embedded import make_data_dir
 from storage.errors import MasterKeyError, SealingError, SettingsError
+from storage.private_files import make_folder
 from storage.sealing import MasterKeys
 from storage.settings import Settings
 
@@ -39,7 +39,7 @@ def locked_data_dir(data_dir: Path) -> Generator[None]:
         SettingsError: another supervisor runs on it; says which.
         OSError: it cannot be made or written to.
     """
-    make_data_dir(data_dir)
+    make_folder(data_dir)
     with (data_dir / "supervisor.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -128,8 +128,8 @@ class EmbeddedPostgres:
             EmbeddedDatabaseError: says why, in one sentence.
         """
         try:
-            make_data_dir(self._folder.parent)
-            make_data_dir(self._folder)
+            private_files.make_folder(self._folder.parent)
+            private_files.make_folder(self._folder)
             with self._start_lock(), self._lease_on_success():
                 self._identity = embedded_process.choose_identity(self._folder, self._cluster)
                 self._check_version()
@@ -354,15 +354,6 @@ class EmbeddedPostgres:
         return EmbeddedDatabaseError(
             f"the embedded database in {self._folder} cannot be {what}: {said[-1]}"
         )
-
-
-def make_data_dir(path: Path) -> None:
-    """Make a folder for private things that whoever runs PostgreSQL gets through, if it is missing.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
 
 
 def administrator_url(data_dir: Path) -> SecretStr:

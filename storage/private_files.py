@@ -50,6 +50,15 @@ def read(path: Path) -> str:
         return file.read()
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for private things that whoever runs PostgreSQL gets through, if it is missing.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+
+
 def _write_draft(path: Path, text: str) -> Path:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
