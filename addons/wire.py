@@ -25,6 +25,7 @@ from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestHeaders,
     RequestProtocolError,
+    ResponseData,
     ResponseHeaders,
     ResponseProtocolError,
 )
@@ -237,8 +238,25 @@ class GatewayHttp1Client(Http1Client):
             )
 
     def read_body(self, event: events.Event) -> Commands:
-        """Read the body; trailers are dropped."""
-        yield from _without_trailers(self, super().read_body(event), is_request=False)
+        """Read the body; trailers are dropped. What one read brought goes on as one piece.
+
+        Each piece takes a way through all layers and a write of its own, and a burst of a stream's
+        events comes as many small chunks.
+        """
+        pieces: list[bytes] = []
+        for command in _without_trailers(self, super().read_body(event), is_request=False):
+            if isinstance(command, ReceiveHttp) and isinstance(command.event, ResponseData):
+                pieces.append(command.event.data)
+                continue
+            if pieces:
+                yield self._received(pieces)
+                pieces = []
+            yield command
+        if pieces:
+            yield self._received(pieces)
+
+    def _received(self, pieces: list[bytes]) -> ReceiveHttp:
+        return ReceiveHttp(ResponseData(cast("int", self.stream_id), b"".join(pieces)))
 
 
 def _without_trailers(
