@@ -17,7 +17,8 @@ from uuid import UUID
 
 from limits.aio.storage import Storage
 
-from addons.exchange import Exchange, Refused
+from addons.exchange import Exchange
+from addons.outcome import Refused
 from addons.rate_window import WINDOW_SECONDS, MemoryWindow, RateWindow, SharedWindow
 from storage.callers import Caller
 

@@ -9,7 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from addons.exchange import Exchange, Header, Headers, Refused
+from addons.exchange import Exchange, Header, Headers
+from addons.outcome import Refused
 from addons.providers.base import ErrorShape
 
 # `error.type` as OpenAI and Anthropic name it, and Google's `status`

@@ -2,7 +2,8 @@
 
 from uuid import UUID
 
-from addons.exchange import Exchange, Refused
+from addons.exchange import Exchange
+from addons.outcome import Refused
 
 # Bodies up to this size are always read; larger ones share `ALL_BODIES_BYTES`.
 SMALL_BODY_BYTES = 64 * 1024

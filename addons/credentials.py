@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
 
-from addons.exchange import Exchange, Mode, Refused
+from addons.exchange import Exchange, Mode
+from addons.outcome import Refused
 from storage.tokens import TOKEN_PREFIX, is_token
 
 TOKEN_HEADER = b"x-metrion-token"

@@ -4,13 +4,13 @@ Everything else in this package works on an `Exchange`; it speaks neither mitmpr
 holds no key: a provider key exists only in `Gateway.wire_headers`, for the length of one write.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 from typing import Protocol
 from uuid import UUID
 
+from addons.outcome import Outcome
 from addons.providers.base import Origin, Provider, Route
 from storage.callers import Caller
 from storage.pricing import TokenUsage
@@ -36,51 +36,6 @@ class Phase(Enum):
     ANSWER = auto()
     DISCARD = auto()
     DONE = auto()
-
-
-class Outcome(StrEnum):
-    """How a request ended (SPEC section 8)."""
-
-    OK = "ok"
-    PROVIDER_ERROR = "provider_error"
-    REFUSED = "refused"
-    TIMEOUT = "timeout"
-    CLIENT_CLOSED = "client_closed"
-    UPSTREAM_CLOSED = "upstream_closed"
-
-
-class Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error of the program
-    """Metrion answers this request itself.
-
-    Every reason why a request is not forwarded is one of these; `addons.answers` turns it into
-    the JSON shape of the route's provider.
-
-    Attributes:
-        status: HTTP status.
-        code: `error.code` of SPEC section 5.
-        message: for a person; never holds a credential.
-        retry_after: whole seconds, for 429 and 503.
-        headers: further headers of the answer, such as `Allow`.
-        outcome: what the log row says.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        *,
-        retry_after: int | None = None,
-        headers: Mapping[str, str] | None = None,
-        outcome: Outcome = Outcome.REFUSED,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.retry_after = retry_after
-        self.headers = dict(headers or {})
-        self.outcome = outcome
 
 
 class UsageMeter(Protocol):

@@ -25,15 +25,17 @@ from addons import answers, rows
 from addons.admission import Admission
 from addons.answers import Answer
 from addons.body_budget import BodyBudget
+from addons.body_checker import BodyChecker
 from addons.credentials import KeyGuard, choose_mode, label, take_credentials
-from addons.exchange import Exchange, Headers, Marks, Mode, Outcome, Refused
+from addons.exchange import Exchange, Headers, Marks, Mode
 from addons.headers import check_head, client_headers, upstream_headers
 from addons.keyring import Keyring
 from addons.meter import Meter
+from addons.outcome import Outcome, Refused
 from addons.probes import Probes, RequestMetrics
 from addons.providers.base import MethodNotAllowedError, RouteTable, UnknownRouteError
 from addons.usage_chunk import UsageChunkFilter
-from addons.validation import ask_for_usage, check_body
+from addons.validation import ask_for_usage
 from storage import keys as provider_keys
 from storage.identifiers import uuid7
 from storage.sealing import MasterKeys
@@ -55,6 +57,7 @@ class Gateway:
         admission: limits.
         keys: opens sealed provider keys.
         recorder: writes rows.
+        checker: checks bodies.
         probes: answers what a balancer or Prometheus asks.
         metrics: counts.
     """
@@ -68,6 +71,7 @@ class Gateway:
         admission: Admission,
         keys: MasterKeys,
         recorder: rows.RowWriter,
+        checker: BodyChecker,
         probes: Probes,
         metrics: RequestMetrics,
     ) -> None:
@@ -76,6 +80,7 @@ class Gateway:
         self.drain_seconds = settings.drain_seconds
         self.drain_bytes = settings.drain_bytes
         self._bodies = BodyBudget(settings.max_body_bytes)
+        self._checker = checker
         self._cors_origins = {origin.encode() for origin in settings.cors_origins}
         self._allow_anonymous = settings.anonymous_pass_through
         self._routes = routes
@@ -212,7 +217,7 @@ class Gateway:
             if exchange.body:
                 raise Refused(400, "invalid_request", "A GET request takes no body here.")
         else:
-            facts = check_body(exchange.body, route.endpoint)
+            facts = await self._checker.check(exchange.body, route.endpoint)
             exchange.model = exchange.model or facts.model
             exchange.streamed = facts.streamed
             if facts.silent_on_usage:

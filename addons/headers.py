@@ -6,7 +6,8 @@ Metrion, or to Metrion itself.
 
 import re
 
-from addons.exchange import Exchange, Headers, Refused
+from addons.exchange import Exchange, Headers
+from addons.outcome import Refused
 
 _HOP_BY_HOP = frozenset(
     {

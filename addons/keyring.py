@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from addons.exchange import Refused
+from addons.outcome import Refused
 from storage.callers import Caller
 from storage.errors import DatabaseUnavailable
 

@@ -20,17 +20,12 @@ from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.proxy import commands, events, layer, layers, tunnel
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
-    DropStream,
     GetHttpConnection,
     GetHttpConnectionCompleted,
     HttpLayer,
     HTTPMode,
-    ReceiveHttp,
     RegisterHttpConnection,
-    SendHttp,
 )
-from mitmproxy.proxy.layers.http._base import HttpEvent
-from mitmproxy.proxy.layers.http._events import RequestHeaders
 from mitmproxy.proxy.layers.tls import ClientTLSLayer, ServerTLSLayer
 
 from addons.policy import Policy
@@ -104,46 +99,6 @@ class GatewayLayer(HttpLayer):
         self._watch_client()
         self._set_emptiness()
         yield from self._set_timer()
-
-    def event_to_child(self, child: layer.Layer, event: events.Event) -> Commands:
-        """Hand an event to a child and route what it says; as the base class does.
-
-        A request takes thirty rounds of this, nearly all of them with one of the first three
-        commands; the base class looks for those last, after a dozen checks.
-        """
-        for command in child.handle_event(event):
-            kind = type(command)
-            if kind is commands.SendData:
-                yield command
-            elif kind is ReceiveHttp:
-                yield from self._to_stream(command.event)
-            elif kind is SendHttp:
-                yield from self.event_to_child(self.connections[command.connection], command.event)
-            else:
-                yield from self._other_command(child, command)
-
-    def _to_stream(self, event: HttpEvent) -> Commands:
-        if type(event) is RequestHeaders:
-            yield from self.make_stream(event.stream_id)
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:  # else it is done with, whatever comes after
-            yield from self.event_to_child(stream, event)
-
-    def _other_command(self, child: layer.Layer, command: commands.Command) -> Commands:
-        if command.blocking or isinstance(command, commands.RequestWakeup):
-            self.command_sources[command] = child  # who is waiting for its reply
-        match command:
-            case DropStream():
-                self.streams.pop(command.stream_id, None)
-            case GetHttpConnection():
-                yield from self.get_connection(command)
-            case RegisterHttpConnection():
-                yield from self.register_connection(command)
-            case commands.OpenConnection():
-                self.connections[command.connection] = child
-                yield command
-            case _:
-                yield command
 
     def _is_known(self, connection: Connection) -> bool:
         return connection in self.connections

@@ -6,7 +6,8 @@ from mitmproxy import http
 from mitmproxy.connection import Client
 
 from addons.answers import Answer
-from addons.exchange import Exchange, Headers, Outcome, Refused
+from addons.exchange import Exchange, Headers
+from addons.outcome import Outcome, Refused
 from addons.waiting import Step
 
 

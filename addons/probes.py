@@ -6,7 +6,8 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from addons.answers import Answer
-from addons.exchange import Exchange, Outcome
+from addons.exchange import Exchange
+from addons.outcome import Outcome
 
 METRICS_CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from addons.credentials import label, plain, scrub
-from addons.exchange import Exchange, Marks, Outcome
+from addons.exchange import Exchange, Marks
+from addons.outcome import Outcome
 
 MODEL_MAX_CHARS = 200
 REQUESTER_MAX_CHARS = 200

@@ -8,6 +8,7 @@ import time
 from prometheus_client import CollectorRegistry
 
 from addons.admission import Admission
+from addons.body_checker import BodyChecker
 from addons.gateway import Gateway
 from addons.keyring import Keyring
 from addons.probes import Probes, RequestMetrics
@@ -53,6 +54,7 @@ class Service:
             PriceBook(settings.prices_file),
             metrics=registry,
         )
+        self._checker = BodyChecker()
         self.gateway = Gateway(
             settings,
             routes=routes,
@@ -66,6 +68,7 @@ class Service:
             ),
             keys=keys,
             recorder=self._recorder,
+            checker=self._checker,
             probes=Probes(registry, self._is_stopping, self._is_listening),
             metrics=RequestMetrics(registry),
         )
@@ -86,6 +89,7 @@ class Service:
     def stop(self) -> None:
         """Stop; rows that the database does not take in time stay in the journal."""
         self.gateway.is_stopping = True
+        self._checker.close()
         if self._listening is not None:
             self._listening.cancel()
         self._recorder.close(CLOSE_SECONDS)

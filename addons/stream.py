@@ -36,14 +36,14 @@ from mitmproxy.proxy.layers.http._events import (
 )
 
 from addons.answers import Answer
-from addons.exchange import Exchange, Outcome, Phase, Refused
+from addons.exchange import Exchange, Phase
 from addons.inspection import FlowView
 from addons.messages import framing, is_short, request_head, response_head, to_response
+from addons.outcome import Outcome, Refused
 from addons.policy import Policy
 from addons.waiting import NEVER, Commands, DeadlineExpired, Timekeeper, WaitingLayer
 
-# How much of a refused request's body is read and thrown away, so that the client gets to read the
-# answer, before the connection is closed on it.
+# Of a refused request's body so much is thrown away, for the client to read the answer; then we close.
 DISCARD_MAX_BYTES = 1024 * 1024
 
 

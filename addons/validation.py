@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import jiter
 
-from addons.exchange import Refused
+from addons.outcome import Refused
 from addons.providers.base import Endpoint
 
 MODEL_MAX_CHARS = 200

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from addons.addon import MetrionAddon, install
 from addons.admission import Admission
+from addons.body_checker import BodyChecker
 from addons.gateway import Gateway
 from addons.keyring import Keyring
 from addons.probes import Probes, RequestMetrics
@@ -74,6 +75,7 @@ class MemoryService:
             return callers.get(token)
 
         self.recorder = Rows()
+        self.checker = BodyChecker()
         registry = CollectorRegistry()
         self.gateway = Gateway(
             settings,
@@ -87,6 +89,7 @@ class MemoryService:
             ),
             keys=keys,
             recorder=self.recorder,
+            checker=self.checker,
             probes=Probes(registry, lambda: self.gateway.is_stopping, lambda: True),
             metrics=RequestMetrics(registry),
         )
@@ -95,7 +98,7 @@ class MemoryService:
         pass
 
     def stop(self) -> None:
-        pass
+        self.checker.close()
 
 
 class Proxy:

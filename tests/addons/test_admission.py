@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from limits.aio.storage import MemoryStorage
 
 from addons.admission import MAX_ACCOUNTS, Admission, MonthlyAllowance
-from addons.exchange import Exchange, Marks, Refused
+from addons.exchange import Exchange, Marks
+from addons.outcome import Refused
 from storage.callers import Caller
 
 DAY = 86_400.0

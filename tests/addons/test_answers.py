@@ -18,7 +18,8 @@ from addons.answers import (
     error_body,
     preflight_answer,
 )
-from addons.exchange import Exchange, Header, Marks, Refused
+from addons.exchange import Exchange, Header, Marks
+from addons.outcome import Refused
 from addons.providers import load_providers
 from addons.providers.base import ErrorShape
 

@@ -7,7 +7,8 @@ import pytest
 
 from addons import body_budget
 from addons.body_budget import SMALL_BODY_BYTES, BodyBudget
-from addons.exchange import Exchange, Marks, Refused
+from addons.exchange import Exchange, Marks
+from addons.outcome import Refused
 
 
 def exchange(length: bytes | None = None) -> Exchange:

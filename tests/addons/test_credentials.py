@@ -17,7 +17,8 @@ from addons.credentials import (
     scrub,
     take_credentials,
 )
-from addons.exchange import Exchange, Header, Marks, Mode, Refused
+from addons.exchange import Exchange, Header, Marks, Mode
+from addons.outcome import Refused
 
 TOKEN = "sk-metrion-" + "0123456789abcdef" * 2
 OTHER_TOKEN = "sk-metrion-" + "fedcba9876543210" * 2

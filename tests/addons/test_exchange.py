@@ -4,7 +4,8 @@ from datetime import UTC, date, datetime
 import pytest
 
 from addons.credentials import KeyGuard
-from addons.exchange import Exchange, Marks, Mode, Outcome, Refused
+from addons.exchange import Exchange, Marks, Mode
+from addons.outcome import Outcome, Refused
 from storage.callers import Caller
 
 SECRET = "sk-REAL-0123456789abcdef"

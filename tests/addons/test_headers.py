@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addons.exchange import Exchange, Header, Headers, Marks, Refused
+from addons.exchange import Exchange, Header, Headers, Marks
 from addons.headers import check_head, client_headers, upstream_headers
+from addons.outcome import Refused
 from addons.providers import load_providers
 from addons.providers.base import RouteTable
 

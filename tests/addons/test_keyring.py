@@ -7,7 +7,6 @@ from datetime import date
 import pytest
 
 from addons import keyring
-from addons.exchange import Refused
 from addons.keyring import (
     AWAY_SECONDS,
     MAX_CALLERS,
@@ -17,6 +16,7 @@ from addons.keyring import (
     UNKNOWN_SECONDS,
     Keyring,
 )
+from addons.outcome import Refused
 from storage.callers import Caller
 from storage.errors import DatabaseUnavailable, RightsMissing
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from addons import rows
 from addons.credentials import KeyGuard
-from addons.exchange import Exchange, Marks, Mode, Outcome
+from addons.exchange import Exchange, Marks, Mode
 from addons.meter import Meter
+from addons.outcome import Outcome
 from addons.providers import load_providers
 from addons.providers.base import RouteTable
 from addons.rows import (

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from addons.exchange import Refused
+from addons.outcome import Refused
 from addons.service import Service
 from storage import roles
 from storage.accounts import create_account

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from addons.exchange import Refused
+from addons.outcome import Refused
 from addons.providers import load_providers
 from addons.providers.base import Endpoint
 from addons.validation import MODEL_MAX_CHARS, ask_for_usage, check_body

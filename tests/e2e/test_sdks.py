@@ -32,12 +32,31 @@ COMPATIBLE = {
 EVERY_COMPATIBLE = pytest.mark.parametrize("name", COMPATIBLE)
 
 
-def check_row(row: dict[str, Any], caller, **expected: Any) -> None:
-    """A good request: outcome, mode, a cost, and whatever else is said."""
-    good = {"mode": caller.mode, "outcome": "ok", "status": 200, "cached": False, "error": None}
-    assert {name: row[name] for name in good | expected} == good | expected
-    assert row["cost_usd"] > 0
-    assert row["latency_ms"] >= row["ttfb_ms"] > row["overhead_ms"] > 0
+@pytest.fixture(scope="module")
+def expected_rows(deployment, caller):
+    """Test and row of each of the caller's requests; looked at when all have run.
+
+    Rows take a moment to come: all of them together take no longer.
+    """
+    expected: list[tuple[str, dict[str, Any]]] = []
+    yield expected
+    rows = reversed(deployment.rows(caller.account.token, len(expected)))
+    for row, (test, fields) in zip(rows, expected, strict=True):
+        assert {name: row[name] for name in fields} == fields, test
+        assert "cost_usd" in fields or row["cost_usd"] > 0, test
+        assert row["latency_ms"] >= row["ttfb_ms"] > row["overhead_ms"] > 0, test
+
+
+@pytest.fixture
+def done(request, caller, arrived, expected_rows):
+    """Look at a request that was answered: what the provider got, and, later, its row."""
+
+    def done(name: str, path: str, **fields: Any):
+        good = {"mode": caller.mode, "outcome": "ok", "status": 200, "cached": False, "error": None}
+        expected_rows.append((request.node.nodeid, good | {"provider": name} | fields))
+        return arrived(name, path)
+
+    return done
 
 
 class TestOpenAI:
@@ -71,20 +90,23 @@ class TestOpenAI:
 
     @EVERY_COMPATIBLE
     @pytest.mark.parametrize("version", ["/v1", ""])  # the documents give both base URLs
-    def test_chat(self, connect, deployment, caller, arrived, name, version):
+    def test_chat(self, connect, arrived, name, version, expect_row):
         model = COMPATIBLE[name]
         answer = connect(name, version).chat.completions.create(model=model, messages=MESSAGES)
         assert TEXT in (answer.choices[0].message.content or "")
         request = arrived(name, self.upstream(name, "chat/completions"))
         assert request.json() == {"model": model, "messages": MESSAGES}
-        (row,) = deployment.rows(caller.account.token, 1)
-        check_row(row, caller, provider=name, endpoint="chat/completions", streamed=False)
         assert answer.usage is not None
-        assert row["input_tokens"] == answer.usage.prompt_tokens
-        assert row["total_tokens"] == answer.usage.total_tokens
+        expect_row(
+            provider=name,
+            endpoint="chat/completions",
+            streamed=False,
+            input_tokens=answer.usage.prompt_tokens,
+            total_tokens=answer.usage.total_tokens,
+        )
 
     @EVERY_COMPATIBLE
-    def test_stream(self, connect, deployment, caller, arrived, name):
+    def test_stream(self, connect, arrived, name, expect_row):
         stream = connect(name).chat.completions.create(
             model=COMPATIBLE[name], messages=MESSAGES, stream=True
         )
@@ -97,9 +119,7 @@ class TestOpenAI:
         else:  # the wish is Metrion's, and so is the chunk that it brings
             assert request.json()["stream_options"] == {"include_usage": True}
             assert all(chunk.usage is None for chunk in chunks)
-        (row,) = deployment.rows(caller.account.token, 1)
-        check_row(row, caller, provider=name, streamed=True, input_tokens=3)
-        assert row["output_tokens"] > 0
+        expect_row(provider=name, streamed=True, input_tokens=3)
 
     def test_stream_with_usage(self, sdk, arrived):
         *_, last = sdk.chat.completions.create(
@@ -144,12 +164,11 @@ class TestOpenAI:
             ("gemini", "gemini-embedding-001"),
         ],
     )
-    def test_embeddings(self, connect, deployment, caller, arrived, name, model):
+    def test_embeddings(self, connect, arrived, name, model, expect_row):
         answer = connect(name).embeddings.create(model=model, input=[TEXT, TEXT])
         assert [len(each.embedding) for each in answer.data] == [1536, 1536]
         arrived(name, self.upstream(name, "embeddings"))
-        (row,) = deployment.rows(caller.account.token, 1)
-        check_row(row, caller, endpoint="embeddings", input_tokens=answer.usage.prompt_tokens)
+        expect_row(provider=name, endpoint="embeddings", input_tokens=answer.usage.prompt_tokens)
 
     @EVERY_COMPATIBLE
     def test_models(self, connect, arrived, name):
@@ -157,7 +176,7 @@ class TestOpenAI:
         arrived(name, self.upstream(name, "models"))
 
     @pytest.mark.parametrize("name", ["openai", "grok"])
-    def test_responses(self, connect, deployment, caller, arrived, name):
+    def test_responses(self, connect, arrived, name, expect_row):
         sdk = connect(name)
         answer = sdk.responses.create(model=COMPATIBLE[name], input=TEXT)
         assert TEXT in answer.output_text
@@ -166,15 +185,16 @@ class TestOpenAI:
             streamed = stream.get_final_response()
         assert TEXT in streamed.output_text
         arrived(name, "/v1/responses")
-        for row, used in zip(
-            deployment.rows(caller.account.token, 2), (streamed.usage, answer.usage), strict=True
-        ):
+        for used in (answer.usage, streamed.usage):
             assert used is not None
-            check_row(row, caller, provider=name, endpoint="responses")
-            assert row["input_tokens"] == used.input_tokens
-            assert row["output_tokens"] == used.output_tokens
+            expect_row(
+                provider=name,
+                endpoint="responses",
+                input_tokens=used.input_tokens,
+                output_tokens=used.output_tokens,
+            )
 
-    def test_headers(self, sdk, deployment, caller, arrived):
+    def test_headers(self, sdk, arrived, expect_row):
         answer = sdk.chat.completions.with_raw_response.create(
             model="gpt-4o",
             messages=MESSAGES,
@@ -183,8 +203,7 @@ class TestOpenAI:
         request = arrived("openai", "/v1/chat/completions")
         assert request.header("openai-organization") == "org-1"
         assert answer.headers["x-request-id"]  # the provider's own
-        (row,) = deployment.rows(caller.account.token, 1)
-        check_row(row, caller, id=answer.headers["x-metrion-request-id"], requester="Ada")
+        expect_row(id=answer.headers["x-metrion-request-id"], requester="Ada")
 
 
 class TestAnthropic:
@@ -213,17 +232,17 @@ class TestAnthropic:
         return connect()
 
     @pytest.mark.parametrize("base", ["/api/proxy", "/api/proxy/anthropic"])
-    def test_chat(self, connect, deployment, caller, arrived, base):
+    def test_chat(self, connect, arrived, base, expect_row):
         answer = connect(base).messages.create(model=CLAUDE, max_tokens=99, messages=MESSAGES)
         assert TEXT in answer.content[0].text
         request = arrived("anthropic", "/v1/messages")
         assert request.json() == {"model": CLAUDE, "max_tokens": 99, "messages": MESSAGES}
-        (row,) = deployment.rows(caller.account.token, 1)
-        check_row(row, caller, provider="anthropic", endpoint="messages", streamed=False)
-        used = answer.usage
-        assert (row["input_tokens"], row["output_tokens"]) == (
-            used.input_tokens,
-            used.output_tokens,
+        expect_row(
+            provider="anthropic",
+            endpoint="messages",
+            streamed=False,
+            input_tokens=answer.usage.input_tokens,
+            output_tokens=answer.usage.output_tokens,
         )
 
     def test_the_other_place_for_a_key(self, connect, caller, arrived):
@@ -232,14 +251,13 @@ class TestAnthropic:
         assert sdk.messages.create(model=CLAUDE, max_tokens=99, messages=MESSAGES).content
         arrived("anthropic", "/v1/messages")
 
-    def test_stream(self, sdk, deployment, caller, arrived):
+    def test_stream(self, sdk, arrived, expect_row):
         with sdk.messages.stream(model=CLAUDE, max_tokens=99, messages=MESSAGES) as stream:
             text = "".join(stream.text_stream)
             answer = stream.get_final_message()
         assert TEXT in text == answer.content[0].text
         arrived("anthropic", "/v1/messages")
-        (row,) = deployment.rows(caller.account.token, 1)
-        check_row(row, caller, streamed=True, output_tokens=answer.usage.output_tokens)
+        expect_row(streamed=True, output_tokens=answer.usage.output_tokens)
 
     def test_tools(self, sdk, arrived):
         tools = [{"name": "weather", "input_schema": WEATHER}]
@@ -254,7 +272,7 @@ class TestAnthropic:
         assert (call.name, call.input) == ("weather", {"city": "example"})
         assert arrived("anthropic", "/v1/messages").json()["tools"] == tools
 
-    def test_cached_tokens_are_counted_once(self, sdk, deployment, caller, arrived):
+    def test_cached_tokens_are_counted_once(self, sdk, arrived, expect_row):
         answer = sdk.messages.create(
             model=CLAUDE,
             max_tokens=99,
@@ -266,15 +284,16 @@ class TestAnthropic:
         read, written = used.cache_read_input_tokens or 0, used.cache_creation_input_tokens or 0
         assert read
         assert written
-        (row,) = deployment.rows(caller.account.token, 1)
-        check_row(row, caller, cache_read_tokens=read, cache_write_tokens=written)
-        assert row["input_tokens"] == used.input_tokens + read + written
+        expect_row(
+            cache_read_tokens=read,
+            cache_write_tokens=written,
+            input_tokens=used.input_tokens + read + written,
+        )
 
-    def test_count_tokens(self, sdk, deployment, caller, arrived):
+    def test_count_tokens(self, sdk, arrived, expect_row):
         assert sdk.messages.count_tokens(model=CLAUDE, messages=MESSAGES).input_tokens == 3
         arrived("anthropic", "/v1/messages/count_tokens")
-        (row,) = deployment.rows(caller.account.token, 1)
-        assert (row["endpoint"], row["cost_usd"]) == ("messages/count_tokens", 0)
+        expect_row(endpoint="messages/count_tokens", cost_usd=0)
 
     def test_models(self, sdk, arrived):
         assert [model.id for model in sdk.models.list()]
@@ -310,24 +329,25 @@ class TestMistral:
         ):
             yield client
 
-    def test_chat(self, sdk, deployment, caller, arrived):
+    def test_chat(self, sdk, arrived, expect_row):
         answer = sdk.chat.complete(model=self.MODEL, messages=MESSAGES)
         assert TEXT in answer.choices[0].message.content
         arrived("mistral", "/v1/chat/completions")
-        (row,) = deployment.rows(caller.account.token, 1)
-        check_row(row, caller, provider="mistral", endpoint="chat/completions")
-        assert row["input_tokens"] == answer.usage.prompt_tokens
-        assert row["output_tokens"] == answer.usage.completion_tokens
+        expect_row(
+            provider="mistral",
+            endpoint="chat/completions",
+            input_tokens=answer.usage.prompt_tokens,
+            output_tokens=answer.usage.completion_tokens,
+        )
 
-    def test_stream(self, sdk, deployment, caller, arrived):
+    def test_stream(self, sdk, arrived, expect_row):
         with sdk.chat.stream(model=self.MODEL, messages=MESSAGES) as stream:
             events = list(stream)
         assert TEXT in "".join(event.data.choices[0].delta.content or "" for event in events)
         used = events[-1].data.usage
         assert used is not None
         arrived("mistral", "/v1/chat/completions")
-        (row,) = deployment.rows(caller.account.token, 1)
-        check_row(row, caller, streamed=True, output_tokens=used.completion_tokens)
+        expect_row(streamed=True, output_tokens=used.completion_tokens)
 
     def test_tools(self, sdk, arrived):
         answer = sdk.chat.complete(
@@ -374,26 +394,24 @@ class TestGoogle:
         return connect()
 
     @pytest.mark.parametrize("version", ["v1", "v1beta"])
-    def test_chat(self, connect, deployment, caller, arrived, version):
+    def test_chat(self, connect, arrived, version, expect_row):
         answer = connect(version).models.generate_content(model=self.MODEL, contents=TEXT)
         assert TEXT in (answer.text or "")
         arrived("gemini", f"/{version}/models/{self.MODEL}:generateContent")
-        (row,) = deployment.rows(caller.account.token, 1)
-        check_row(row, caller, provider="gemini", endpoint="generateContent", streamed=False)
-        used = answer.usage_metadata
-        assert (row["input_tokens"], row["total_tokens"]) == (
-            used.prompt_token_count,
-            used.total_token_count,
+        expect_row(
+            provider="gemini",
+            endpoint="generateContent",
+            streamed=False,
+            input_tokens=answer.usage_metadata.prompt_token_count,
+            total_tokens=answer.usage_metadata.total_token_count,
         )
 
-    def test_stream(self, sdk, deployment, caller, arrived):
+    def test_stream(self, sdk, arrived, expect_row):
         chunks = list(sdk.models.generate_content_stream(model=self.MODEL, contents=TEXT))
         assert TEXT in "".join(chunk.text or "" for chunk in chunks)
         request = arrived("gemini", f"/v1/models/{self.MODEL}:streamGenerateContent")
         assert request.query == "alt=sse"
-        (row,) = deployment.rows(caller.account.token, 1)
-        used = chunks[-1].usage_metadata
-        check_row(row, caller, streamed=True, total_tokens=used.total_token_count)
+        expect_row(streamed=True, total_tokens=chunks[-1].usage_metadata.total_token_count)
 
     def test_tools(self, sdk, arrived):
         wish = types.FunctionCallingConfig(mode=types.FunctionCallingConfigMode.ANY)
@@ -410,14 +428,15 @@ class TestGoogle:
         assert (call.name, call.args) == ("weather", {"city": "example"})
         arrived("gemini", f"/v1/models/{self.MODEL}:generateContent")
 
-    def test_embeddings(self, sdk, deployment, caller, arrived):
+    def test_embeddings(self, sdk, arrived, expect_row):
         answer = sdk.models.embed_content(model="gemini-embedding-001", contents=[TEXT, TEXT])
         assert [len(each.values) for each in answer.embeddings] == [3072, 3072]
         arrived("gemini", "/v1/models/gemini-embedding-001:batchEmbedContents")
-        (row,) = deployment.rows(caller.account.token, 1)
-        # What Google does not count is not zero.
-        assert (row["endpoint"], row["model"], row["input_tokens"], row["cost_usd"]) == (
-            *("batchEmbedContents", "gemini-embedding-001", None, None),
+        expect_row(
+            endpoint="batchEmbedContents",
+            model="gemini-embedding-001",
+            input_tokens=None,  # what Google does not count is not zero
+            cost_usd=None,
         )
 
     def test_count_tokens(self, sdk, arrived):

@@ -1,0 +1,106 @@
+"""Checks bodies without holding up other requests: large ones in a process of their own.
+
+Parsing 16 MB of small objects takes half a second in which Python runs nothing else. So a body
+over `LARGE_BODY_BYTES` goes through a pipe to a child that checks one after the other; it is
+started with the first such body and ends with its parent, whose end of the pipe it watches.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+from dataclasses import asdict, replace
+from typing import Any
+
+from addons.outcome import Refused
+from addons.providers.base import Endpoint
+from addons.validation import BodyFacts, check_body
+
+LARGE_BODY_BYTES = 512 * 1024
+_CHUNK_BYTES = 256 * 1024
+_ANSWER_SECONDS = 20.0
+# Of an endpoint, what a check needs.
+_ENDPOINT_FIELDS = ("name", "required", "streams", "usage_on_request")
+_ANY_ENDPOINT = Endpoint(name="", client_paths=(), path="", flavour="")
+
+
+class BodyChecker:
+    """`check_body` for an event loop."""
+
+    def __init__(self) -> None:
+        self._child: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def check(self, body: bytes, endpoint: Endpoint) -> BodyFacts:
+        """Check a body, here or in the child.
+
+        Raises:
+            Refused: as `check_body`.
+            OSError, TimeoutError: the child failed; the next body gets a new one.
+        """
+        if len(body) <= LARGE_BODY_BYTES:
+            return check_body(body, endpoint)
+        async with self._turn:
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    answer = await self._ask(body, endpoint)
+            except BaseException:
+                self.close()
+                raise
+        if "refused" in answer:
+            raise Refused(400, "invalid_request", answer["refused"])
+        return BodyFacts(**answer)
+
+    def close(self) -> None:
+        """End the child, if there is one."""
+        child, self._child = self._child, None
+        if child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+
+    async def _ask(self, body: bytes, endpoint: Endpoint) -> dict[str, Any]:
+        child = self._child
+        if child is None or child.returncode is not None:
+            child = self._child = await self._start()
+        pipe, answers = child.stdin, child.stdout
+        if pipe is None or answers is None:
+            raise OSError("the body checker has no pipes")
+        facts = asdict(endpoint)
+        head = {field: facts[field] for field in _ENDPOINT_FIELDS} | {"bytes": len(body)}
+        pipe.write(json.dumps(head).encode() + b"\n")
+        view = memoryview(body)
+        for start in range(0, len(body), _CHUNK_BYTES):
+            pipe.write(view[start : start + _CHUNK_BYTES])
+            await pipe.drain()
+        line = await answers.readline()
+        if not line:
+            raise OSError("the body checker ended")
+        return json.loads(line)
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-m", "addons.body_checker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={},  # it has no use for settings, and none for secrets
+            start_new_session=True,  # Ctrl-C is for the parent
+        )
+
+
+def serve() -> None:
+    """Check what comes on standard input until it ends: the child's whole life."""
+    while line := sys.stdin.buffer.readline():
+        head: dict[str, Any] = json.loads(line)
+        body = sys.stdin.buffer.read(head.pop("bytes"))
+        endpoint = replace(_ANY_ENDPOINT, **head | {"required": tuple(head["required"])})
+        try:
+            answer: dict[str, Any] = asdict(check_body(body, endpoint))
+        except Refused as refused:
+            answer = {"refused": refused.message}
+        del body
+        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    serve()
