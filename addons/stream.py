@@ -43,7 +43,7 @@ from addons.outcome import Outcome, Refused
 from addons.policy import Policy
 from addons.waiting import NEVER, Commands, DeadlineExpired, Timekeeper, WaitingLayer
 
-# Of a refused request's body so much is thrown away, for the client to read the answer; then we close.
+# A refused request's body is read up to here, so that its client gets to the answer.
 DISCARD_MAX_BYTES = 1024 * 1024
 
 
