@@ -250,12 +250,21 @@ class Costs(Usage):
 class Percentiles(BaseModel):
     """Latency of the whole span."""
 
-    model_config = _example(p50=640.2, p95=2210.9, p99=4105.5, previous_p95=2300.1)
+    model_config = _example(
+        p50=640.2,
+        p95=2210.9,
+        p99=4105.5,
+        previous_p50=655.0,
+        previous_p95=2300.1,
+        previous_p99=None,
+    )
 
     p50: Ms
     p95: Ms
     p99: Ms
+    previous_p50: Previous
     previous_p95: Previous
+    previous_p99: Previous
 
 
 class ModelLatency(BaseModel):

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from typing import Any
 
 from api.usage_models import (
     CostSeries,
@@ -88,6 +89,22 @@ def costs_by_provider(groups: Sequence[Group], total: Sums) -> list[ProviderCost
         )
         for group in dearest(groups)
     ]
+
+
+def regrouped(groups: Iterable[Group], *by: str) -> list[Group]:
+    """Return groups by fewer dimensions than they are."""
+    parts: defaultdict[tuple[Any, ...], list[Sums]] = defaultdict(list)
+    for group in groups:
+        parts[tuple(getattr(group, name) for name in by)].append(group.sums)
+    return [
+        Group(Sums.together(each), **dict(zip(by, names, strict=True)))
+        for names, each in parts.items()
+    ]
+
+
+def total_of(groups: Iterable[Group]) -> Sums:
+    """Return the sums of all groups together."""
+    return Sums.together([group.sums for group in groups])
 
 
 def dearest(groups: Iterable[Group]) -> list[Group]:

@@ -21,6 +21,7 @@ from storage.retention import (
     drop_expired_partitions,
     ensure_partitions,
 )
+from storage.sessions import delete_expired
 from storage.settings import Settings
 
 _CANNOT_START = 2
@@ -45,6 +46,7 @@ JOBS: Final = (
     Job("ensure partitions", ensure_partitions, _HOUR_SECONDS),
     Job("drop expired partitions", drop_expired_partitions, _HOUR_SECONDS),
     Job("delete expired rows", delete_expired_rows, _HOUR_SECONDS),
+    Job("delete expired sign-ins", delete_expired, _HOUR_SECONDS),
 )
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    text,
     tuple_,
     values,
 )
@@ -40,6 +41,7 @@ _PER_OCTAVE: Final = 4
 _LOWEST_BUCKET, _HIGHEST_BUCKET = -40, 84
 _SHORTEST_MS = 0.001
 _LN_2 = 0.69314718055994530942
+_TIMED = (request_logs.c.outcome != "refused", ~request_logs.c.cached)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,23 @@ async def latencies(connection: AsyncConnection, window: Window, wanted: Filter)
     return Latencies(by_moment, by_model)
 
 
+async def histogram(connection: AsyncConnection, window: Window, wanted: Filter) -> Histogram:
+    """Return the latency's histogram of the whole window, as `latencies` would."""
+    if window.step == "day" and wanted.is_about_key_of_histogram:
+        table = latency_days.c
+        conditions = [*wanted.of_histogram(latency_days), table.measure == "latency"]
+        query = select(table.bucket, func.sum(table.requests)).where(
+            within(latency_days, window), *conditions
+        )
+    else:
+        logs = request_logs.c
+        query = select(_bucket(logs.latency_ms), func.count()).where(
+            within(request_logs, window), *wanted.of_logs(), *_TIMED, logs.latency_ms.is_not(None)
+        )
+    rows = await connection.execute(query.group_by(text("1")))
+    return {number: int(count) for number, count in rows}
+
+
 def _of_records(window: Window, wanted: Filter) -> Executable:
     table = latency_days.c
     names = (table.provider, table.model)
@@ -148,8 +167,7 @@ def _of_logs(window: Window, wanted: Filter) -> Executable:
         .where(
             within(request_logs, window),
             *wanted.of_logs(),
-            logs.outcome != "refused",
-            ~logs.cached,
+            *_TIMED,
             measured.c.ms.is_not(None),
         )
         .subquery("rows")

@@ -1,4 +1,4 @@
-"""What an account used, from its records: one scan of the sums gives all groups of a page.
+"""What an account used, from its records, grouped as a page needs it.
 
 Spans of at most a day come from the hourly records, longer ones from the daily ones; both are exact
 sums of the log and outlive it.
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import Table, distinct, func, select, tuple_
+from sqlalchemy import ColumnElement, Table, distinct, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.filters import DAY, Filter, Window, within
@@ -33,6 +33,7 @@ _COUNTS = (
     "unpriced",
     "timed",
 )
+_ALL_SUMS = (*_COUNTS, "cost_usd", "latency_ms_sum", "last_at")
 _DIMENSIONS = ("begin", "provider", "model", "requester", "status")
 
 
@@ -65,6 +66,15 @@ class Sums:
     latency_ms_sum: float = 0.0
     last_at: datetime | None = None
 
+    @classmethod
+    def together(cls, parts: Sequence["Sums"]) -> "Sums":
+        """Return the sums of several groups together."""
+        added: dict[str, Any] = {
+            name: sum((getattr(part, name) for part in parts), getattr(_NOTHING, name))
+            for name in _ALL_SUMS[:-1]
+        }
+        return cls(**added, last_at=max((p.last_at for p in parts if p.last_at), default=None))
+
     @property
     def average_ms(self) -> float | None:
         """The average latency; None: nothing was timed."""
@@ -85,6 +95,9 @@ class Sums:
         """The cost; None: it is not known of any request."""
         is_short = self.unreported or self.unpriced
         return None if is_short and not self.cost_usd else self.cost_usd
+
+
+_NOTHING: Final = Sums()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,47 +124,38 @@ def records_of(window: Window) -> Table:
 
 
 async def group(
-    connection: AsyncConnection, window: Window, wanted: Filter, *groupings: Grouping
-) -> dict[Grouping, list[Group]]:
-    """Sum the window's records in several ways at once.
+    connection: AsyncConnection,
+    window: Window,
+    wanted: Filter,
+    by: Grouping,
+    only: Sequence[str] = _ALL_SUMS,
+) -> list[Group]:
+    """Sum the window's records by some of `begin` (hour or day) and the other dimensions.
 
-    A grouping names some of `begin` (hour or day), `provider`, `model`, `requester`, `status`; the
-    empty one, beside others, is the total (no group at all if there is no record).
+    `only` names the sums that are needed (the rest stay zero): they are what it takes time for.
     """
     table = records_of(window)
-    named = {name: table.c[name] for name in _DIMENSIONS if name != "begin"}
-    named["begin"] = table.c.hour if window.step == "hour" else table.c.day
-    used = [name for name in _DIMENSIONS if any(name in each for each in groupings)]
-    columns = [named[name] for name in used]
-    sets = [tuple_(*(named[name] for name in each)) for each in groupings]
+    named: dict[str, ColumnElement[Any]] = {
+        name: _begin(table) if name == "begin" else table.c[name] for name in by
+    }
+    columns = [named[name].label(name) for name in by]
     query = (
-        select(
-            func.grouping(*columns).label("mask"),
-            *(named[name].label(name) for name in used),
-            *_sums(table),
-        )
+        select(*columns, *_sums(table, only))
         .where(within(table, window), *wanted.of_records(table))
-        .group_by(func.grouping_sets(*sets))
+        .group_by(*(named[name] for name in by))
     )
-    masks = {_mask(used, each): each for each in groupings}
-    found: dict[Grouping, list[Group]] = {each: [] for each in groupings}
-    for row in (await connection.execute(query)).mappings():
-        values = dict(row)
-        grouping = masks[values.pop("mask")]
-        if values["requests"] is None:
-            continue  # the total of nothing
-        dimensions = {name: values.pop(name) for name in used}
-        of_group = {name: dimensions[name] for name in grouping}
-        found[grouping].append(Group(_sums_of(values), **of_group))
-    return found
+    rows = (await connection.execute(query)).all()
+    return [
+        Group(_sums_of(only, row[len(by) :]), **dict(zip(by, row, strict=False))) for row in rows
+    ]
 
 
 async def total(connection: AsyncConnection, window: Window, wanted: Filter) -> Sums:
     """Return the sums of all that is wanted."""
     table = records_of(window)
-    query = select(*_sums(table)).where(within(table, window), *wanted.of_records(table))
-    values = (await connection.execute(query)).mappings().one()
-    return Sums() if values["requests"] is None else _sums_of(dict(values))
+    query = select(*_sums(table, _ALL_SUMS)).where(within(table, window), *wanted.of_records(table))
+    values = (await connection.execute(query)).one()
+    return Sums() if values[0] is None else _sums_of(_ALL_SUMS, values)
 
 
 async def count_requesters(
@@ -159,9 +163,8 @@ async def count_requesters(
 ) -> tuple[int, list[int]]:
     """Return how many requesters were named, in all and in each hour or day."""
     table = records_of(window)
-    begin = table.c.hour if window.step == "hour" else table.c.day
     named = (
-        select(begin.label("begin"), table.c.requester)
+        select(_begin(table).label("begin"), table.c.requester)
         .distinct()
         .where(within(table, window), *wanted.of_records(table), table.c.requester != "")
         .cte("named")
@@ -230,23 +233,18 @@ def _first_of_month(now: datetime) -> Any:
     return now.astimezone(UTC).date().replace(day=1)
 
 
-def _sums(table: Table) -> list[Any]:
-    return [
-        *(func.sum(table.c[name]).label(name) for name in _COUNTS),
-        func.sum(table.c.cost_usd).label("cost_usd"),
-        func.sum(table.c.latency_ms_sum).label("latency_ms_sum"),
-        func.max(table.c.last_at).label("last_at"),
-    ]
+def _begin(table: Table) -> ColumnElement[Any]:
+    return table.c.hour if table is usage_hours else table.c.day
 
 
-def _sums_of(values: dict[str, Any]) -> Sums:
-    counts = {name: int(values.pop(name)) for name in _COUNTS}  # sum(bigint) is numeric
-    return Sums(**counts, **values)
+def _sums(table: Table, names: Sequence[str]) -> list[ColumnElement[Any]]:
+    return [(func.max if name == "last_at" else func.sum)(table.c[name]) for name in names]
 
 
-def _mask(used: Sequence[str], grouping: Grouping) -> int:
-    """Return what GROUPING() says: a bit for each column that is not grouped by."""
-    mask = 0
-    for name in used:
-        mask = mask << 1 | (name not in grouping)
-    return mask
+def _sums_of(names: Sequence[str], values: Sequence[Any]) -> Sums:
+    # PostgreSQL gives the sum of a bigint as a numeric
+    sums: dict[str, Any] = {
+        name: int(value) if name in _COUNTS else value
+        for name, value in zip(names, values, strict=True)
+    }
+    return Sums(**sums)

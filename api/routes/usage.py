@@ -50,15 +50,17 @@ from api.usage_shapes import (
     number,
     percentile_series,
     range_of,
+    regrouped,
     rounded,
     series,
     timestamps_of,
+    total_of,
 )
 from storage import usage
 from storage.accounts import get_account
 from storage.database import Transaction
 from storage.filters import Window
-from storage.latency import average, latencies, percentile
+from storage.latency import average, histogram, latencies, percentile
 from storage.logs import recent_errors
 from storage.usage import Group, Sums
 
@@ -69,11 +71,7 @@ _MOST_RECENT: Final = 50
 _EARLIEST_PROJECTION_HOURS: Final = 24
 _SECONDS_PER_HOUR: Final = 3600
 
-_BY_MOMENT, _BY_MODEL = ("begin",), ("provider", "model")
-_BY_MOMENT_AND_MODEL = ("begin", "provider", "model")
-_BY_STATUS, _BY_PROVIDER, _BY_REQUESTER = ("status",), ("provider",), ("requester",)
-_BY_MOMENT_AND_STATUS = ("begin", "status")
-_ALL = ()
+_FEW: Final = ("requests", "cost_usd")
 
 
 @router.get("/overview", summary="Overview")
@@ -82,17 +80,14 @@ async def overview(
 ) -> Overview:
     """Return requests, errors, tokens, cost, requesters and latency at a glance."""
     async with services.database.account(caller.account_id) as connection:
-        groups = await usage.group(
-            connection,
-            window,
-            wanted,
-            *(_BY_MOMENT, _BY_MODEL, _BY_MOMENT_AND_MODEL, _BY_STATUS, _BY_PROVIDER, _ALL),
-        )
+        moments = await usage.group(connection, window, wanted, ("begin",))
+        models = await usage.group(connection, window, wanted, ("begin", "provider", "model"), _FEW)
+        statuses = await usage.group(connection, window, wanted, ("status",), ("requests",))
         before = await usage.total(connection, window.previous, wanted)
         requesters = await usage.count_requesters(connection, window, wanted)
         requesters_before, _ = await usage.count_requesters(connection, window.previous, wanted)
         currency = await _currency(services, connection)
-    total, moments = _total(groups[_ALL]), groups[_BY_MOMENT]
+    total = total_of(moments)
     return Overview(
         range=range_of(window),
         currency=currency,
@@ -107,7 +102,7 @@ async def overview(
             ModelRequests(
                 model=each.model or None, provider=each.provider, requests=each.sums.requests
             )
-            for each in busiest(groups[_BY_MODEL])[:MOST_BARS]
+            for each in busiest(regrouped(models, "provider", "model"))[:MOST_BARS]
         ],
         errors=ErrorSummary(
             total=total.errors,
@@ -115,14 +110,14 @@ async def overview(
             previous_rate=before.error_rate,
             by_status=[
                 StatusCount(status=each.status or 0, count=each.sums.requests)
-                for each in busiest(groups[_BY_STATUS])
+                for each in busiest(statuses)
                 if (each.status or 0) >= _FIRST_ERROR
             ],
         ),
         tokens=_tokens(window, moments, total),
-        cost_by_model=costs_by_model(window, groups[_BY_MOMENT_AND_MODEL]),
+        cost_by_model=costs_by_model(window, models),
         cost=cost_series(window, moments, total, before),
-        providers=costs_by_provider(groups[_BY_PROVIDER], total),
+        providers=costs_by_provider(regrouped(models, "provider"), total),
         requesters=RequesterCounts(
             total=requesters[0],
             previous=requesters_before if before.requests else None,
@@ -143,29 +138,27 @@ async def costs(
     """Return what was spent by model, provider, requester and day, and what the month will cost."""
     now = datetime.now(UTC)
     async with services.database.account(caller.account_id) as connection:
-        groups = await usage.group(
-            connection,
-            window,
-            wanted,
-            *(_BY_MOMENT, _BY_MODEL, _BY_MOMENT_AND_MODEL, _BY_PROVIDER, _BY_REQUESTER, _ALL),
-        )
+        moments = await usage.group(connection, window, wanted, ("begin",))
+        models = await usage.group(connection, window, wanted, ("begin", "provider", "model"), _FEW)
+        rows = dearest(await usage.group(connection, window, wanted, ("provider", "model")))
+        names = await usage.group(connection, window, wanted, ("requester",), _FEW)
         before = await usage.total(connection, window.previous, wanted)
         month = await usage.month_to_date(connection, wanted, now)
         currency = await _currency(services, connection)
-    total, models = _total(groups[_ALL]), dearest(groups[_BY_MODEL])
+    total = total_of(moments)
     return Costs(
         range=range_of(window),
         currency=currency,
         timestamps=timestamps_of(window),
-        by_model=costs_by_model(window, groups[_BY_MOMENT_AND_MODEL]),
-        by_provider=costs_by_provider(groups[_BY_PROVIDER], total),
+        by_model=costs_by_model(window, models),
+        by_provider=costs_by_provider(regrouped(models, "provider"), total),
         by_requester=[
             RequesterCost(
                 requester=each.requester or None,
                 cost=float(each.sums.cost_usd),
                 requests=each.sums.requests,
             )
-            for each in dearest(groups[_BY_REQUESTER])[:MOST_BARS]
+            for each in dearest(names)[:MOST_BARS]
         ],
         models=[
             ModelTotal(
@@ -176,12 +169,12 @@ async def costs(
                 total_tokens=each.sums.known_tokens,
                 unpriced=each.sums.unpriced + each.sums.unreported,
             )
-            for each in models[:MOST_ROWS]
+            for each in rows[:MOST_ROWS]
         ],
-        cost=cost_series(window, groups[_BY_MOMENT], total, before),
+        cost=cost_series(window, moments, total, before),
         month_to_date=float(month),
         projection=_projection(month, now),
-        cache_saved_usd=_saved(models),
+        cache_saved_usd=_saved(rows),
     )
 
 
@@ -195,7 +188,7 @@ async def latency(
     """
     async with services.database.account(caller.account_id) as connection:
         found = await latencies(connection, window, wanted)
-        before = await latencies(connection, window.previous, wanted)
+        before = await histogram(connection, window.previous, wanted)
         currency = await _currency(services, connection)
     overall = found.overall("latency")
     return LatencyUsage(
@@ -209,7 +202,9 @@ async def latency(
             p50=rounded(percentile(overall, 0.5)),
             p95=rounded(percentile(overall, 0.95)),
             p99=rounded(percentile(overall, 0.99)),
-            previous_p95=rounded(percentile(before.overall("latency"), 0.95)),
+            previous_p50=rounded(percentile(before, 0.5)),
+            previous_p95=rounded(percentile(before, 0.95)),
+            previous_p99=rounded(percentile(before, 0.99)),
         ),
         by_model=latency_by_model(found),
         ttfb=MeasureSeries(
@@ -230,13 +225,13 @@ async def errors(
     """Return errors by status over time, and the newest with their messages."""
     async with services.database.account(caller.account_id) as connection:
         groups = await usage.group(
-            connection, window, wanted, _BY_MOMENT_AND_STATUS, _BY_STATUS, _ALL
+            connection, window, wanted, ("begin", "status"), ("requests", "errors")
         )
         before = await usage.total(connection, window.previous, wanted)
         recent = await recent_errors(connection, window, wanted, _MOST_RECENT)
         currency = await _currency(services, connection)
-    total = _total(groups[_ALL])
-    failed = [each for each in groups[_BY_STATUS] if (each.status or 0) >= _FIRST_ERROR]
+    total = total_of(groups)
+    failed = [each for each in groups if (each.status or 0) >= _FIRST_ERROR]
     return Errors(
         range=range_of(window),
         currency=currency,
@@ -251,13 +246,13 @@ async def errors(
                 code=each.status or 0,
                 values=series(
                     window,
-                    [of for of in groups[_BY_MOMENT_AND_STATUS] if of.status == each.status],
+                    [of for of in failed if of.status == each.status],
                     lambda sums: sums.requests,
                     0,
                 ),
                 total=each.sums.requests,
             )
-            for each in busiest(failed)
+            for each in busiest(regrouped(failed, "status"))
         ],
         recent=[view_row(row) for row in recent],
     )
@@ -269,9 +264,9 @@ async def requesters(
 ) -> Requesters:
     """Return who made the requests: the labels sent in `x-metrion-user`."""
     async with services.database.account(caller.account_id) as connection:
-        groups = await usage.group(connection, window, wanted, _BY_REQUESTER)
+        groups = await usage.group(connection, window, wanted, ("requester",))
         currency = await _currency(services, connection)
-    found = dearest(groups[_BY_REQUESTER])
+    found = dearest(groups)
     return Requesters(
         range=range_of(window),
         currency=currency,
@@ -317,10 +312,6 @@ async def _currency(services: Services, connection: Transaction) -> UsageCurrenc
     wanted = (await get_account(connection)).currency
     found = next(each for each in currencies(services.settings) if each.code == wanted)
     return UsageCurrency(**found.model_dump())
-
-
-def _total(groups: list[Group]) -> Sums:
-    return groups[0].sums if groups else Sums()
 
 
 def _tokens(window: Window, moments: list[Group], total: Sums) -> TokenSeries:

@@ -1,7 +1,6 @@
 """The API on a real socket, with or without a database behind it."""
 
 import contextlib
-import socket
 import threading
 import time
 import uuid
@@ -18,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.main import create_app
+from scripts.serve_api import listen
 from storage.accounts import create_account
 from storage.database import Database
 from storage.identifiers import uuid7
@@ -38,8 +38,7 @@ class Account:
 @contextlib.contextmanager
 def serving(app: FastAPI) -> Generator[httpx.Client]:
     """Serve an app on a free port, and give a client for it."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from scripts.serve_api import listen
 from storage.sealing import MasterKeys
 
 TOKEN = "sk-metrion-" + "0" * 32
@@ -86,3 +87,13 @@ def test_a_taken_port_is_said(tmp_path: Path):
     assert process.returncode == 2
     assert errors.startswith(b"metrion api: cannot listen on 127.0.0.1 port ")
     assert b"Traceback" not in errors
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_small_answers_are_not_held_back(host: str):
+    with listen(host, 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP  # what asyncio looks at
+        with socket.create_connection(listener.getsockname()[:2]):
+            accepted, _ = listener.accept()
+            assert accepted.proto == socket.IPPROTO_TCP
+            accepted.close()

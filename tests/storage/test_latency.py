@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.filters import DAY, Filter, Window
-from storage.latency import average, latencies, merged, percentile
+from storage.latency import average, histogram, latencies, merged, percentile
 
 HISTOGRAMS = st.dictionaries(st.integers(-40, 84), st.integers(1, 10**6), min_size=1)
 
@@ -55,6 +55,8 @@ async def test_records_and_log_say_the_same(api, new_account, writer, log_row):
     async with api.account(account.id) as connection:
         recorded = await latencies(connection, window, Filter())
         logged = await latencies(connection, window, Filter(statuses=["2xx", "4xx"]))
+        for wanted in (Filter(), Filter(statuses=["2xx"])):
+            assert await histogram(connection, window, wanted) == recorded.overall("latency")
         grok = await latencies(connection, window, Filter(providers=["grok"]))
     assert recorded == logged
     assert sum(recorded.overall("latency").values()) == len(times) + 1

@@ -8,7 +8,7 @@ from storage.usage import Sums
 NOW = datetime.now(UTC)
 
 
-async def test_several_groupings_of_one_scan_agree(api, new_account, writer, log_row):
+async def test_all_groupings_agree(api, new_account, writer, log_row):
     account = await new_account("pro")
     writer.write(
         [
@@ -30,11 +30,13 @@ async def test_several_groupings_of_one_scan_agree(api, new_account, writer, log
         ("begin", "provider", "model"),
         ("status",),
         ("requester",),
-        (),
     ]
     for window in (Window.last(DAY, NOW), Window.last(30 * DAY, NOW)):
         async with api.account(account.id) as connection:
-            groups = await usage.group(connection, window, Filter(), *groupings)
+            groups = {
+                each: await usage.group(connection, window, Filter(), each) for each in groupings
+            }
+            few = await usage.group(connection, window, Filter(), ("model",), ("requests",))
             total = await usage.total(connection, window, Filter())
         assert total.requests == (40 if window.step == "day" else len(range(0, 24, 5)))
         for grouping, found in groups.items():
@@ -44,17 +46,15 @@ async def test_several_groupings_of_one_scan_agree(api, new_account, writer, log
             for each in found:
                 for name in ("begin", "provider", "model", "requester", "status"):
                     assert (getattr(each, name) is not None) == (name in grouping)
-        assert groups[()][0].sums == total
+        assert Sums.together([each.sums for each in groups["begin",]]) == total
+        assert Sums.together([each.sums for each in few]) == Sums(requests=total.requests)
 
 
 async def test_of_nothing_there_is_no_group(api, new_account):
     account = await new_account()
     window = Window.last(DAY, NOW)
     async with api.account(account.id) as connection:
-        assert await usage.group(connection, window, Filter(), ("model",), ()) == {
-            ("model",): [],
-            (): [],
-        }
+        assert await usage.group(connection, window, Filter(), ("model",)) == []
         assert await usage.total(connection, window, Filter()) == Sums()
         assert await usage.count_requesters(connection, window, Filter()) == (0, [0] * 24)
         assert await usage.list_names(connection, window) == {
