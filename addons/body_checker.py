@@ -45,18 +45,26 @@ class BodyChecker:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     answer = await self._ask(body, endpoint)
             except BaseException:
-                self.close()
+                await self.close()
                 raise
         if "refused" in answer:
             raise Refused(400, "invalid_request", answer["refused"])
         return BodyFacts(**answer)
 
-    def close(self) -> None:
-        """End the child, if there is one."""
+    def kill(self) -> None:
+        """End the child, if there is one; for those who cannot wait."""
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._child.kill()
+
+    async def close(self) -> None:
+        """End the child, if there is one, and wait until it has ended."""
+        self.kill()
         child, self._child = self._child, None
         if child is not None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
+            if child.stdin is not None:
+                child.stdin.close()
+            await child.wait()
 
     async def _ask(self, body: bytes, endpoint: Endpoint) -> dict[str, Any]:
         child = self._child

@@ -89,7 +89,7 @@ class Service:
     def stop(self) -> None:
         """Stop; rows that the database does not take in time stay in the journal."""
         self.gateway.is_stopping = True
-        self._checker.close()
+        self._checker.kill()
         if self._listening is not None:
             self._listening.cancel()
         self._recorder.close(CLOSE_SECONDS)
@@ -97,6 +97,7 @@ class Service:
     async def close(self) -> None:
         """Stop, and close the connections to the database in good order."""
         self.stop()
+        await self._checker.close()
         if self._listening is not None:
             await asyncio.wait([self._listening])
         await self._database.close()

@@ -98,7 +98,7 @@ class MemoryService:
         pass
 
     def stop(self) -> None:
-        self.checker.close()
+        self.checker.kill()
 
 
 class Proxy:
@@ -145,6 +145,7 @@ class Proxy:
                 await asyncio.sleep(0.01)
             self.port = server.listen_addrs()[0][1]
             self._ready.set()
+        await self.service.checker.close()
 
     async def _close(self) -> None:
         # mitmproxy leaves its listener and its clients to the end of the process

@@ -26,10 +26,7 @@ def environment_of(pid: int) -> str:
 async def checker():
     checker = BodyChecker()
     yield checker
-    child = checker._child
-    checker.close()
-    if child is not None:
-        await child.wait()
+    await checker.close()
 
 
 def large(**fields) -> bytes:
