@@ -6,6 +6,7 @@ Accounts are cheap: every test makes its own, so no test sees the rows or limits
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import certifi
 import httpx
 import pytest
 
@@ -47,7 +49,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return result
 
 
@@ -102,6 +104,10 @@ class Deployment:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("METRION_")}
         self.environment = inherited | environment
         self._process: subprocess.Popen[bytes] | None = None
+        self._asyncio = asyncio.Runner()
+        self._database: Database | None = None
+        # no TLS is spoken here, and reading the certificates of the world takes 30 ms
+        self._http = httpx.Client(verify=False)
 
     # ---- life and death ---------------------------------------------------------------------
 
@@ -140,9 +146,12 @@ class Deployment:
     def kill(self) -> None:
         """`kill -9` of every process of it at once."""
         everything = self.processes
-        for pid in everything:
-            os.kill(pid, signal.SIGKILL)
         assert self._process is not None
+        # first, so that it starts none of the others again
+        self._process.kill()
+        for pid in everything - {self._process.pid}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
         wait_until(lambda: not any(map(is_running, everything)))
         self._process = None
@@ -200,34 +209,40 @@ class Deployment:
         number = next(_numbers)
         secrets = {name: f"sk-CANARY-{name}-{number:08d}-{'x' * 24}" for name in PROVIDERS}
         secrets["anthropic"] = f"sk-ant-CANARY-{number:08d}-{'x' * 24}"
-        return asyncio.run(
+        return self._asyncio.run(
             self._create_account(f"person{number}@example.com", plan, secrets if with_keys else {})
         )
 
     async def _create_account(self, email: str, plan: str, secrets: dict[str, str]) -> Account:
-        settings = self.settings
-        master_keys = MasterKeys.load(settings)
-        database = Database(service_url(settings, roles.API), pool_size=1)
-        try:
-            new = await accounts.create_account(database, master_keys, email, plan)
-            async with database.account(new.id) as connection:
-                for provider, key in secrets.items():
-                    await keys.set_key(connection, master_keys, new.id, provider, key)
-        finally:
-            await database.close()
+        master_keys = MasterKeys.load(self.settings)
+        if self._database is None:
+            self._database = Database(service_url(self.settings, roles.API), pool_size=1)
+        new = await accounts.create_account(self._database, master_keys, email, plan)
+        async with self._database.account(new.id) as connection:
+            for provider, key in secrets.items():
+                await keys.set_key(connection, master_keys, new.id, provider, key)
         return Account(email, new.token, secrets)
 
-    def rows(self, token: str, count: int, seconds: float = 15.0) -> list[dict[str, Any]]:
+    def close(self) -> None:
+        """Let go of what the test's side holds; before `stop`."""
+        if self._database is not None:
+            self._asyncio.run(self._database.close())
+        self._asyncio.close()
+        self._http.close()
+
+    def rows(self, token: str, count: int) -> list[dict[str, Any]]:
         """The account's log, newest first, once it has `count` rows; more are a failure."""
 
         def enough() -> list[dict[str, Any]] | None:
-            answer = http.get(f"{self.api_url}/api/v1/logs", params={"limit": 1000})
+            answer = self._http.get(
+                f"{self.api_url}/api/v1/logs?limit=1000",
+                headers={"authorization": f"Bearer {token}"},
+            )
             assert answer.status_code == 200, answer.text
             found = answer.json()["items"]
             return found if len(found) >= count else None
 
-        with httpx.Client(headers={"authorization": f"Bearer {token}"}) as http:
-            found = wait_until(enough, seconds) if count else enough()
+        found = wait_until(enough)
         assert len(found) == count
         return found
 
@@ -253,6 +268,17 @@ class Caller:
     def key_on_the_wire(self, provider: str) -> str:
         """What the provider has to get."""
         return self.account.keys[provider] if self.mode == "stored" else self.key(provider)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """SDKs read the certificates of all the world for each client: 30 ms, and none is needed."""
+    one, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    bundle = tmp_path_factory.mktemp("certificates") / "one.pem"
+    bundle.write_text(one + end)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SSL_CERT_FILE", str(bundle))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -285,6 +311,7 @@ def deployment(
     )
     running.start()
     yield running
+    running.close()
     running.stop()
     running.check_for_leaks()
 
@@ -295,6 +322,7 @@ def demo_deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploy
     folder = tmp_path_factory.mktemp("demo")
     running = Deployment(folder, [str(ROOT / "scripts" / "run"), "--demo"], {})
     yield running
+    running.close()
     if running.is_up:
         running.stop()
     shutil.rmtree(folder / "data")
@@ -314,10 +342,10 @@ def account(deployment: Deployment) -> Account:
     return deployment.create_account()
 
 
-@pytest.fixture(params=["stored", "pass-through"])
-def caller(request: pytest.FixtureRequest, account: Account) -> Caller:
-    """Somebody who calls `deployment`, in each of the two modes."""
-    return Caller(account, request.param)
+@pytest.fixture(scope="module", params=["stored", "pass-through"])
+def caller(request: pytest.FixtureRequest, deployment: Deployment) -> Caller:
+    """Somebody who calls `deployment`, in each of the two modes; the same one for a module."""
+    return Caller(deployment.create_account(), request.param)
 
 
 @pytest.fixture

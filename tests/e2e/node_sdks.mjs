@@ -86,7 +86,7 @@ console.log(
         anthropicWith(wrong, {}).messages.create({ model: "m", max_tokens: 9, messages }),
       ),
       rate: await raised(RateLimitError, () => chat(openai, { "x-fake-status": "429" })),
-      silent: await raised(InternalServerError, () => chat(openai, { "x-fake-stall": "head" })),
+      failed: await raised(InternalServerError, () => chat(openai, { "x-fake-close": "head" })),
     },
   }),
 );

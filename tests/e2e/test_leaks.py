@@ -30,6 +30,7 @@ SCRIPT = ("-s", "addons/metrion.py")
 START_SECONDS = 120
 OWN_KEY = f"sk-OWN-{'z' * 30}"
 PASSWORD = "look"
+WEB_PORT = claim_port(0, "")
 MESSAGES = [{"role": "user", "content": "Hello there!"}]
 
 
@@ -228,13 +229,18 @@ def http() -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture
-def run(deployment, tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tools")
+
+
+@pytest.fixture(scope="module")
+def run(deployment, folder):
     """Run a tool with flags and environment variables; none is left running."""
     tools: list[Tool] = []
 
     def run(name: str, *flags: str, **variables: str) -> Tool:
-        tools.append(Tool(deployment, tmp_path, name, *flags, **variables))
+        tools.append(Tool(deployment, folder, name, *flags, **variables))
         return tools[-1]
 
     yield run
@@ -244,74 +250,61 @@ def run(deployment, tmp_path):
             tool.process.wait()
 
 
-@pytest.fixture
-def start(run, eventually):
-    """Start a tool with the right flags and more, and wait until it serves."""
-
-    def start(name: str, *flags: str) -> Tool:
-        tool = run(name, *RIGHT_FLAGS, *SCRIPT, *flags)
-        eventually(tool.is_listening, START_SECONDS)
-        return tool
-
-    return start
-
-
-@pytest.fixture
-def look_at():
-    """Look at the mitmweb of a port."""
-    onlookers: list[Onlooker] = []
-
-    def look_at(web_port: int) -> Onlooker:
-        onlookers.append(Onlooker(f"http://127.0.0.1:{web_port}"))
-        return onlookers[-1]
-
-    yield look_at
-    for onlooker in onlookers:
-        onlooker.web.close()
-
-
-def test_mitmdump_prints_and_writes_no_secret(start, http, account, tmp_path, provider, eventually):
-    written = tmp_path / "flows"
+@pytest.fixture(scope="module")
+def tools(run, folder) -> dict[str, Tool]:
+    """Both tools with the right flags, started at once because each takes seconds."""
     # `-v` would set flow_detail back to 2
     loud = ("--set", "flow_detail=4", "--set", "termlog_verbosity=debug")
-    tool = start("mitmdump", *loud, "-w", str(written))
+    web = ("--set", "web_open_browser=false", "--set", f"web_password={PASSWORD}")
+    return {
+        "mitmdump": run("mitmdump", *RIGHT_FLAGS, *SCRIPT, *loud, "-w", str(folder / "flows")),
+        "mitmweb": run("mitmweb", *RIGHT_FLAGS, *SCRIPT, *web, "--set", f"web_port={WEB_PORT}"),
+    }
+
+
+@pytest.fixture
+def mitmdump(tools, eventually) -> Tool:
+    eventually(tools["mitmdump"].is_listening, START_SECONDS)
+    return tools["mitmdump"]
+
+
+@pytest.fixture
+def mitmweb(tools, eventually) -> Tool:
+    eventually(tools["mitmweb"].is_listening, START_SECONDS)
+    return tools["mitmweb"]
+
+
+@pytest.fixture
+def onlooker(mitmweb) -> Iterator[Onlooker]:
+    """Somebody who looks at mitmweb."""
+    looking = Onlooker(f"http://127.0.0.1:{WEB_PORT}")
+    yield looking
+    looking.web.close()
+
+
+def test_mitmdump_prints_and_writes_no_secret(mitmdump, http, account, folder, provider):
     with ThreadPoolExecutor(32) as threads:
-        statuses = [
-            s.result() for s in [threads.submit(r) for r in requests_to(tool.url, account, http)]
-        ]
-    speak_nonsense(tool.port, account)
+        pending = [threads.submit(ask) for ask in requests_to(mitmdump.url, account, http)]
+        statuses = [request.result() for request in pending]
+    speak_nonsense(mitmdump.port, account)
     assert statuses.count(200) >= 10
     assert {400, 401, 404, 500, 504} <= set(statuses)
     assert provider.requests
     assert not provider.leaks
-    tool.stop()
-
-    said, saved = tool.output.read_bytes(), written.read_bytes()
-    for place in (said, saved):
-        assert b"Hello there!" in place  # there was something to see
-        assert b"put in by Metrion" in place
-        assert not [secret for secret in secrets_of(account) if secret in place]
-    # and of what was written nothing can be sent again
-    before = len(provider.requests)
-    replaying = start("mitmdump", "-C", str(written), "--set", "termlog_verbosity=debug")
-    eventually(lambda: replaying.said.count("[replay]: POST") >= len(statuses))
-    replaying.stop()
-    assert len(provider.requests) == before
+    mitmdump.stop()
+    for file in (mitmdump.output, folder / "flows"):
+        content = file.read_bytes()
+        assert b"Hello there!" in content  # there was something to see
+        assert b"put in by Metrion" in content
+        assert not [secret for secret in secrets_of(account) if secret in content]
 
 
-def test_mitmweb_shows_no_secret(start, http, look_at, account, tmp_path, provider, eventually):
-    web_port = claim_port(0, "")
-    tool = start(
-        "mitmweb",
-        *("--set", "web_open_browser=false", "--set", f"web_password={PASSWORD}"),
-        *("--set", f"web_port={web_port}"),
-    )
-    onlooker = look_at(web_port)
+def test_mitmweb_shows_no_secret(mitmweb, http, onlooker, account, folder, provider, eventually):
     with ThreadPoolExecutor(32) as threads:
-        pending = [threads.submit(request) for request in requests_to(tool.url, account, http)]
+        pending = [threads.submit(ask) for ask in requests_to(mitmweb.url, account, http)]
         while not all(request.done() for request in pending):
             onlooker.look()
-    speak_nonsense(tool.port, account)
+    speak_nonsense(mitmweb.port, account)
     assert [request.result() for request in pending].count(200) >= 10
     onlooker.look()
     flows = onlooker.flows()
@@ -320,37 +313,44 @@ def test_mitmweb_shows_no_secret(start, http, look_at, account, tmp_path, provid
 
     # everything that mitmproxy can make of a flow
     for flow in flows:
-        for form in ("curl", "httpie", "raw", "raw_request", "raw_response"):
-            onlooker.call("export.file", form, flow["id"], str(tmp_path / f"{form}.txt"))
-            exported = tmp_path / f"{form}.txt"
-            if exported.exists():
-                onlooker.seen.append(exported.read_bytes())
-    everything = b"\n".join(onlooker.seen) + tool.output.read_bytes()
+        for form in ("curl", "httpie", "raw_request", "raw_response"):
+            onlooker.call("export", form, f"@{flow['id']}")
+    onlooker.call("save.har", "@all", str(folder / "all.har"))
+    onlooker.seen += [(folder / "all.har").read_bytes(), mitmweb.output.read_bytes()]
+    everything = b"\n".join(onlooker.seen)
+    assert everything.count(b': "curl -H') > 10
     assert b"put in by Metrion" in everything
     assert not [secret for secret in secrets_of(account) if secret in everything]
 
-    # a replay does not pass our layer, so it goes nowhere
+    # a replay does not pass our layer, so it goes nowhere; nor does one of what was saved
     before = len(provider.requests)
-    for flow in flows:
-        onlooker.web.post(f"/flows/{flow['id']}/replay")
     onlooker.call("replay.client", "@all")
     eventually(lambda: onlooker.call("replay.client.count") == {"value": 0})
-    replayed = [flow for flow in onlooker.flows() if flow["is_replay"]]
-    assert replayed
+    saved = onlooker.get("/flows/dump").content
+    onlooker.web.post("/flows/dump", content=saved)
+    onlooker.call("replay.client", "@all")
+    eventually(lambda: onlooker.call("replay.client.count") == {"value": 0})
+    replayed = onlooker.flows()
+    assert len(replayed) == len(flows)
+    assert {flow["is_replay"] for flow in replayed} == {"request"}
+    assert {flow["error"]["msg"] for flow in replayed} == {"Connection killed."}
     assert len(provider.requests) == before
 
     # and it cannot be talked into more at run time
-    for wish in ({"proxy_debug": True}, {"mode": ["regular"]}, {"mode": [f"reverse:{tool.url}"]}):
+    for wish in (
+        {"proxy_debug": True},
+        {"mode": ["regular"]},
+        {"mode": [f"reverse:{mitmweb.url}"]},
+    ):
         onlooker.web.put("/options", json=wish)
     options = onlooker.get("/options").json()
     assert options["proxy_debug"]["value"] is False
     assert options["mode"]["value"] == ["reverse:http://metrion.invalid"]
-    tool.stop()
+    mitmweb.stop()
 
 
 WRONG: dict[str, tuple[list[str], dict[str, str]]] = {
     "no mode": (["--set", "server=false"], {}),
-    "regular": (["--mode", "regular", "--set", "server=false"], {}),
     "no server=false": (["--mode", "reverse:http://metrion.invalid"], {}),
     "proxy_debug": ([*RIGHT_FLAGS, "--set", "proxy_debug=true"], {}),
     "key log": ([*RIGHT_FLAGS], {"SSLKEYLOGFILE": os.devnull}),
@@ -362,8 +362,9 @@ def test_with_wrong_flags_they_refuse_and_say_the_right_line(run, provider, acco
         name: run("mitmdump", *flags, *SCRIPT, **variables)
         for name, (flags, variables) in WRONG.items()
     }
+    flags = ("--mode", "regular", "--set", "web_open_browser=false")
     port = ("--set", f"web_port={claim_port(0, '')}")
-    tools["mitmweb"] = run("mitmweb", "--set", "web_open_browser=false", *port, *SCRIPT)
+    tools["mitmweb"] = run("mitmweb", *flags, *port, *SCRIPT)
     with ThreadPoolExecutor() as threads:
         attempts = [threads.submit(knock, tool, account) for tool in tools.values()]
     assert [attempt.result() for attempt in attempts] == [[]] * len(tools)

@@ -66,7 +66,7 @@ def test_they_get_what_the_provider_would_give(deployment, provider, caller, scr
     assert got["anthropic"]["tokens"] == 3
 
     statuses = {name: error["status"] for name, error in got["errors"].items()}
-    assert statuses == {"openai": 401, "anthropic": 401, "rate": 429, "silent": 504}
+    assert statuses == {"openai": 401, "anthropic": 401, "rate": 429, "failed": 502}
     assert all(error["expected"] for error in got["errors"].values()), got["errors"]
     assert not any(WRONG in error["message"] for error in got["errors"].values())
 

@@ -48,15 +48,15 @@ def expected_rows(deployment, caller):
 
 
 @pytest.fixture
-def done(request, caller, arrived, expected_rows):
-    """Look at a request that was answered: what the provider got, and, later, its row."""
+def passed(request, caller, arrived, expected_rows):
+    """Look at a request that was answered: at what the provider got, and, later, at its row."""
 
-    def done(name: str, path: str, **fields: Any):
+    def passed(name: str, path: str, **fields: Any):
         good = {"mode": caller.mode, "outcome": "ok", "status": 200, "cached": False, "error": None}
-        expected_rows.append((request.node.nodeid, good | {"provider": name} | fields))
+        expected_rows.append((request.node.name, good | {"provider": name} | fields))
         return arrived(name, path)
 
-    return done
+    return passed
 
 
 class TestOpenAI:
@@ -90,38 +90,39 @@ class TestOpenAI:
 
     @EVERY_COMPATIBLE
     @pytest.mark.parametrize("version", ["/v1", ""])  # the documents give both base URLs
-    def test_chat(self, connect, arrived, name, version, expect_row):
+    def test_chat(self, connect, passed, name, version):
         model = COMPATIBLE[name]
         answer = connect(name, version).chat.completions.create(model=model, messages=MESSAGES)
         assert TEXT in (answer.choices[0].message.content or "")
-        request = arrived(name, self.upstream(name, "chat/completions"))
-        assert request.json() == {"model": model, "messages": MESSAGES}
         assert answer.usage is not None
-        expect_row(
-            provider=name,
+        request = passed(
+            name,
+            self.upstream(name, "chat/completions"),
             endpoint="chat/completions",
+            model=model,
             streamed=False,
             input_tokens=answer.usage.prompt_tokens,
             total_tokens=answer.usage.total_tokens,
         )
+        assert request.json() == {"model": model, "messages": MESSAGES}
 
     @EVERY_COMPATIBLE
-    def test_stream(self, connect, arrived, name, expect_row):
+    def test_stream(self, connect, passed, name):
         stream = connect(name).chat.completions.create(
             model=COMPATIBLE[name], messages=MESSAGES, stream=True
         )
         chunks = list(stream)
         assert TEXT in "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
         assert chunks[-1].choices[0].finish_reason == "stop"
-        request = arrived(name, self.upstream(name, "chat/completions"))
+        path = self.upstream(name, "chat/completions")
+        request = passed(name, path, streamed=True, input_tokens=3)
         if name == "mistral":  # tells its usage unasked, and refuses the question
             assert "stream_options" not in request.json()
         else:  # the wish is Metrion's, and so is the chunk that it brings
             assert request.json()["stream_options"] == {"include_usage": True}
             assert all(chunk.usage is None for chunk in chunks)
-        expect_row(provider=name, streamed=True, input_tokens=3)
 
-    def test_stream_with_usage(self, sdk, arrived):
+    def test_stream_with_usage(self, sdk, passed):
         *_, last = sdk.chat.completions.create(
             model="gpt-4o",
             messages=MESSAGES,
@@ -129,32 +130,32 @@ class TestOpenAI:
             stream_options={"include_usage": True},
         )
         assert (last.choices, last.usage.prompt_tokens) == ([], 3)
-        arrived("openai", "/v1/chat/completions")
+        passed("openai", "/v1/chat/completions", streamed=True, input_tokens=3)
 
-    def test_stream_helper(self, sdk, arrived):
+    def test_stream_helper(self, sdk, passed):
         with sdk.chat.completions.stream(model="gpt-4o", messages=MESSAGES) as stream:
             answer = stream.get_final_completion()
         assert TEXT in (answer.choices[0].message.content or "")
-        arrived("openai", "/v1/chat/completions")
+        passed("openai", "/v1/chat/completions", streamed=True)
 
     @EVERY_COMPATIBLE
-    def test_tools(self, connect, arrived, name):
+    def test_tools(self, connect, passed, name):
         answer = connect(name).chat.completions.create(
             model=COMPATIBLE[name], messages=MESSAGES, tools=TOOLS, tool_choice=TOOL_CHOICE
         )
         (call,) = answer.choices[0].message.tool_calls or []
         assert (call.function.name, call.function.arguments) == ("weather", '{"city":"example"}')
-        request = arrived(name, self.upstream(name, "chat/completions"))
+        request = passed(name, self.upstream(name, "chat/completions"))
         assert request.json()["tools"] == TOOLS
 
-    def test_streamed_tools(self, sdk, arrived):
+    def test_streamed_tools(self, sdk, passed):
         with sdk.chat.completions.stream(
             model="gpt-4o", messages=MESSAGES, tools=TOOLS, tool_choice=TOOL_CHOICE
         ) as stream:
             answer = stream.get_final_completion()
         (call,) = answer.choices[0].message.tool_calls or []
         assert (call.function.name, call.function.arguments) == ("weather", '{"city":"example"}')
-        arrived("openai", "/v1/chat/completions")
+        passed("openai", "/v1/chat/completions", streamed=True)
 
     @pytest.mark.parametrize(
         ("name", "model"),
@@ -164,46 +165,42 @@ class TestOpenAI:
             ("gemini", "gemini-embedding-001"),
         ],
     )
-    def test_embeddings(self, connect, arrived, name, model, expect_row):
+    def test_embeddings(self, connect, passed, name, model):
         answer = connect(name).embeddings.create(model=model, input=[TEXT, TEXT])
         assert [len(each.embedding) for each in answer.data] == [1536, 1536]
-        arrived(name, self.upstream(name, "embeddings"))
-        expect_row(provider=name, endpoint="embeddings", input_tokens=answer.usage.prompt_tokens)
+        used = answer.usage.prompt_tokens
+        passed(name, self.upstream(name, "embeddings"), endpoint="embeddings", input_tokens=used)
 
     @EVERY_COMPATIBLE
-    def test_models(self, connect, arrived, name):
+    def test_models(self, connect, passed, name):
         assert list(connect(name).models.list())
-        arrived(name, self.upstream(name, "models"))
+        passed(name, self.upstream(name, "models"), endpoint="models", cost_usd=0)
 
     @pytest.mark.parametrize("name", ["openai", "grok"])
-    def test_responses(self, connect, arrived, name, expect_row):
+    def test_responses(self, connect, passed, name):
         sdk = connect(name)
         answer = sdk.responses.create(model=COMPATIBLE[name], input=TEXT)
         assert TEXT in answer.output_text
-        arrived(name, "/v1/responses")
+        passed(name, "/v1/responses", endpoint="responses", **self.counted(answer.usage))
         with sdk.responses.stream(model=COMPATIBLE[name], input=TEXT) as stream:
-            streamed = stream.get_final_response()
-        assert TEXT in streamed.output_text
-        arrived(name, "/v1/responses")
-        for used in (answer.usage, streamed.usage):
-            assert used is not None
-            expect_row(
-                provider=name,
-                endpoint="responses",
-                input_tokens=used.input_tokens,
-                output_tokens=used.output_tokens,
-            )
+            answer = stream.get_final_response()
+        assert TEXT in answer.output_text
+        passed(name, "/v1/responses", streamed=True, **self.counted(answer.usage))
 
-    def test_headers(self, sdk, arrived, expect_row):
+    @staticmethod
+    def counted(usage: Any) -> dict[str, int]:
+        return {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+
+    def test_headers(self, sdk, passed):
         answer = sdk.chat.completions.with_raw_response.create(
             model="gpt-4o",
             messages=MESSAGES,
             extra_headers={"x-metrion-user": "Ada", "openai-organization": "org-1"},
         )
-        request = arrived("openai", "/v1/chat/completions")
-        assert request.header("openai-organization") == "org-1"
         assert answer.headers["x-request-id"]  # the provider's own
-        expect_row(id=answer.headers["x-metrion-request-id"], requester="Ada")
+        identifier = answer.headers["x-metrion-request-id"]
+        request = passed("openai", "/v1/chat/completions", id=identifier, requester="Ada")
+        assert request.header("openai-organization") == "org-1"
 
 
 class TestAnthropic:
@@ -232,34 +229,35 @@ class TestAnthropic:
         return connect()
 
     @pytest.mark.parametrize("base", ["/api/proxy", "/api/proxy/anthropic"])
-    def test_chat(self, connect, arrived, base, expect_row):
+    def test_chat(self, connect, passed, base):
         answer = connect(base).messages.create(model=CLAUDE, max_tokens=99, messages=MESSAGES)
         assert TEXT in answer.content[0].text
-        request = arrived("anthropic", "/v1/messages")
-        assert request.json() == {"model": CLAUDE, "max_tokens": 99, "messages": MESSAGES}
-        expect_row(
-            provider="anthropic",
+        request = passed(
+            "anthropic",
+            "/v1/messages",
             endpoint="messages",
+            model=CLAUDE,
             streamed=False,
             input_tokens=answer.usage.input_tokens,
             output_tokens=answer.usage.output_tokens,
         )
+        assert request.json() == {"model": CLAUDE, "max_tokens": 99, "messages": MESSAGES}
 
-    def test_the_other_place_for_a_key(self, connect, caller, arrived):
-        # `auth_token` goes out as `Authorization: Bearer`; Anthropic gets it as `x-api-key`
-        sdk = connect(auth_token=caller.key("anthropic"))
+    @pytest.mark.parametrize("place", ["api_key", "auth_token"])  # x-api-key, Authorization
+    def test_both_places_for_a_key(self, connect, caller, passed, place):
+        sdk = connect(**{place: caller.key("anthropic")})
         assert sdk.messages.create(model=CLAUDE, max_tokens=99, messages=MESSAGES).content
-        arrived("anthropic", "/v1/messages")
+        passed("anthropic", "/v1/messages")
 
-    def test_stream(self, sdk, arrived, expect_row):
+    def test_stream(self, sdk, passed):
         with sdk.messages.stream(model=CLAUDE, max_tokens=99, messages=MESSAGES) as stream:
             text = "".join(stream.text_stream)
             answer = stream.get_final_message()
         assert TEXT in text == answer.content[0].text
-        arrived("anthropic", "/v1/messages")
-        expect_row(streamed=True, output_tokens=answer.usage.output_tokens)
+        spent = answer.usage.output_tokens
+        passed("anthropic", "/v1/messages", streamed=True, output_tokens=spent)
 
-    def test_tools(self, sdk, arrived):
+    def test_tools(self, sdk, passed):
         tools = [{"name": "weather", "input_schema": WEATHER}]
         answer = sdk.messages.create(
             model=CLAUDE,
@@ -270,36 +268,37 @@ class TestAnthropic:
         )
         (call,) = answer.content
         assert (call.name, call.input) == ("weather", {"city": "example"})
-        assert arrived("anthropic", "/v1/messages").json()["tools"] == tools
+        assert passed("anthropic", "/v1/messages").json()["tools"] == tools
 
-    def test_cached_tokens_are_counted_once(self, sdk, arrived, expect_row):
+    def test_cached_tokens_are_counted_once(self, sdk, passed):
         answer = sdk.messages.create(
             model=CLAUDE,
             max_tokens=99,
             messages=MESSAGES,
             extra_headers={"x-fake-usage": "cached"},
         )
-        arrived("anthropic", "/v1/messages")
         used = answer.usage
         read, written = used.cache_read_input_tokens or 0, used.cache_creation_input_tokens or 0
         assert read
         assert written
-        expect_row(
+        passed(
+            "anthropic",
+            "/v1/messages",
             cache_read_tokens=read,
             cache_write_tokens=written,
             input_tokens=used.input_tokens + read + written,
         )
 
-    def test_count_tokens(self, sdk, arrived, expect_row):
+    def test_count_tokens(self, sdk, passed):
         assert sdk.messages.count_tokens(model=CLAUDE, messages=MESSAGES).input_tokens == 3
-        arrived("anthropic", "/v1/messages/count_tokens")
-        expect_row(endpoint="messages/count_tokens", cost_usd=0)
+        name = "messages/count_tokens"
+        passed("anthropic", f"/v1/{name}", endpoint=name, cost_usd=0)
 
-    def test_models(self, sdk, arrived):
+    def test_models(self, sdk, passed):
         assert [model.id for model in sdk.models.list()]
-        arrived("anthropic", "/v1/models")
+        passed("anthropic", "/v1/models", endpoint="models", cost_usd=0)
 
-    def test_versions_are_the_clients(self, sdk, arrived):
+    def test_versions_are_the_clients(self, sdk, passed):
         sdk.beta.messages.create(
             model=CLAUDE,
             max_tokens=99,
@@ -307,7 +306,7 @@ class TestAnthropic:
             betas=["context-1m-2025-08-07"],
             extra_headers={"anthropic-version": "2031-12-24"},
         )
-        request = arrived("anthropic", "/v1/messages")
+        request = passed("anthropic", "/v1/messages")
         assert request.header("anthropic-beta") == "context-1m-2025-08-07"
         assert request.header("anthropic-version") == "2031-12-24"
 
@@ -329,42 +328,43 @@ class TestMistral:
         ):
             yield client
 
-    def test_chat(self, sdk, arrived, expect_row):
+    def test_chat(self, sdk, passed):
         answer = sdk.chat.complete(model=self.MODEL, messages=MESSAGES)
         assert TEXT in answer.choices[0].message.content
-        arrived("mistral", "/v1/chat/completions")
-        expect_row(
-            provider="mistral",
+        passed(
+            "mistral",
+            "/v1/chat/completions",
             endpoint="chat/completions",
             input_tokens=answer.usage.prompt_tokens,
             output_tokens=answer.usage.completion_tokens,
         )
 
-    def test_stream(self, sdk, arrived, expect_row):
+    def test_stream(self, sdk, passed):
         with sdk.chat.stream(model=self.MODEL, messages=MESSAGES) as stream:
             events = list(stream)
         assert TEXT in "".join(event.data.choices[0].delta.content or "" for event in events)
         used = events[-1].data.usage
         assert used is not None
-        arrived("mistral", "/v1/chat/completions")
-        expect_row(streamed=True, output_tokens=used.completion_tokens)
+        spent = used.completion_tokens
+        passed("mistral", "/v1/chat/completions", streamed=True, output_tokens=spent)
 
-    def test_tools(self, sdk, arrived):
+    def test_tools(self, sdk, passed):
         answer = sdk.chat.complete(
             model=self.MODEL, messages=MESSAGES, tools=TOOLS, tool_choice=TOOL_CHOICE
         )
         (call,) = answer.choices[0].message.tool_calls or []
         assert (call.function.name, call.function.arguments) == ("weather", '{"city":"example"}')
-        arrived("mistral", "/v1/chat/completions")
+        passed("mistral", "/v1/chat/completions")
 
-    def test_embeddings(self, sdk, arrived):
+    def test_embeddings(self, sdk, passed):
         answer = sdk.embeddings.create(model="mistral-embed", inputs=[TEXT])
         assert len(answer.data[0].embedding or []) == 1536
-        arrived("mistral", "/v1/embeddings")
+        used = answer.usage.prompt_tokens
+        passed("mistral", "/v1/embeddings", endpoint="embeddings", input_tokens=used)
 
-    def test_models(self, sdk, arrived):
+    def test_models(self, sdk, passed):
         assert sdk.models.list().data
-        arrived("mistral", "/v1/models")
+        passed("mistral", "/v1/models", endpoint="models", cost_usd=0)
 
 
 class TestGoogle:
@@ -394,26 +394,27 @@ class TestGoogle:
         return connect()
 
     @pytest.mark.parametrize("version", ["v1", "v1beta"])
-    def test_chat(self, connect, arrived, version, expect_row):
+    def test_chat(self, connect, passed, version):
         answer = connect(version).models.generate_content(model=self.MODEL, contents=TEXT)
         assert TEXT in (answer.text or "")
-        arrived("gemini", f"/{version}/models/{self.MODEL}:generateContent")
-        expect_row(
-            provider="gemini",
+        passed(
+            "gemini",
+            f"/{version}/models/{self.MODEL}:generateContent",
             endpoint="generateContent",
+            model=self.MODEL,
             streamed=False,
             input_tokens=answer.usage_metadata.prompt_token_count,
             total_tokens=answer.usage_metadata.total_token_count,
         )
 
-    def test_stream(self, sdk, arrived, expect_row):
+    def test_stream(self, sdk, passed):
         chunks = list(sdk.models.generate_content_stream(model=self.MODEL, contents=TEXT))
         assert TEXT in "".join(chunk.text or "" for chunk in chunks)
-        request = arrived("gemini", f"/v1/models/{self.MODEL}:streamGenerateContent")
-        assert request.query == "alt=sse"
-        expect_row(streamed=True, total_tokens=chunks[-1].usage_metadata.total_token_count)
+        used = chunks[-1].usage_metadata.total_token_count
+        path = f"/v1/models/{self.MODEL}:streamGenerateContent"
+        assert passed("gemini", path, streamed=True, total_tokens=used).query == "alt=sse"
 
-    def test_tools(self, sdk, arrived):
+    def test_tools(self, sdk, passed):
         wish = types.FunctionCallingConfig(mode=types.FunctionCallingConfigMode.ANY)
         tool = types.Tool(
             function_declarations=[
@@ -426,25 +427,27 @@ class TestGoogle:
         answer = sdk.models.generate_content(model=self.MODEL, contents=TEXT, config=config)
         (call,) = answer.function_calls or []
         assert (call.name, call.args) == ("weather", {"city": "example"})
-        arrived("gemini", f"/v1/models/{self.MODEL}:generateContent")
+        passed("gemini", f"/v1/models/{self.MODEL}:generateContent")
 
-    def test_embeddings(self, sdk, arrived, expect_row):
+    def test_embeddings(self, sdk, passed):
         answer = sdk.models.embed_content(model="gemini-embedding-001", contents=[TEXT, TEXT])
         assert [len(each.values) for each in answer.embeddings] == [3072, 3072]
-        arrived("gemini", "/v1/models/gemini-embedding-001:batchEmbedContents")
-        expect_row(
+        passed(
+            "gemini",
+            "/v1/models/gemini-embedding-001:batchEmbedContents",
             endpoint="batchEmbedContents",
             model="gemini-embedding-001",
             input_tokens=None,  # what Google does not count is not zero
             cost_usd=None,
         )
 
-    def test_count_tokens(self, sdk, arrived):
+    def test_count_tokens(self, sdk, passed):
         assert sdk.models.count_tokens(model=self.MODEL, contents=TEXT).total_tokens == 3
-        arrived("gemini", f"/v1/models/{self.MODEL}:countTokens")
+        path = f"/v1/models/{self.MODEL}:countTokens"
+        passed("gemini", path, endpoint="countTokens", cost_usd=0)
 
-    def test_models(self, connect, arrived):
+    def test_models(self, connect, passed):
         # by default it asks at /v1/models, which is the OpenAI-compatible list here
         names = [model.name for model in connect("v1beta").models.list()]
         assert f"models/{self.MODEL}" in names
-        arrived("gemini", "/v1beta/models")
+        passed("gemini", "/v1beta/models", endpoint="models", cost_usd=0)
