@@ -169,6 +169,21 @@ class MetrionAddon:
             handler.max_conns = collections.defaultdict(
                 lambda: asyncio.Semaphore(MAX_CONNECTIONS_PER_CLIENT)
             )
+        if self._service is not None:
+            seconds = self._service.gateway.idle_timeout
+            asyncio.get_running_loop().call_later(seconds, self._close_if_silent, client)
+
+    def _close_if_silent(self, client: Client) -> None:
+        """A client that has not come as far as HTTP (no byte, or half a TLS handshake) is closed.
+
+        From there on the layer watches it; mitmproxy alone would wait for ten minutes.
+        """
+        ours = self._layers.get(client.id)
+        handler = _proxy_server().connections.get(client.id)
+        if handler is not None and (ours is None or not ours.has_started):
+            transport = handler.transports.get(client)
+            if transport is not None and transport.handler is not None:
+                transport.handler.cancel("no request came")
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """Put our layer on the connection; if that fails in any way, close it."""

@@ -49,6 +49,7 @@ class GatewayLayer(HttpLayer):
     def __init__(self, context: Context, policy: Policy) -> None:
         super().__init__(context, HTTPMode.transparent)
         self.policy = policy
+        self.has_started = False
         self.is_empty = asyncio.Event()
         self.is_empty.set()
         self._tick: commands.RequestWakeup | None = None
@@ -85,6 +86,7 @@ class GatewayLayer(HttpLayer):
 
     def _handle_one(self, event: events.Event) -> Commands:
         if isinstance(event, events.Start):
+            self.has_started = True
             if self.context.client.alpn != b"h2":
                 self.connections[self.context.client] = GatewayHttp1Server(
                     self.context.fork(), self.policy.malformed

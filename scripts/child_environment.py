@@ -26,7 +26,7 @@ _PASSED_ON = (
 )
 
 _EVERY = frozenset({"data_dir", "region", "allowed_regions"})
-_SEALING = frozenset({"master_key_file", "master_keys"})
+_SEALING = frozenset({"master_key_file", "master_keys", "master_keys_command"})
 _MAIL_AND_BILLING = frozenset(
     {"smtp_url", "stripe_secret_key", "stripe_webhook_secret", "stripe_price_id", "stripe_api_base"}
 )

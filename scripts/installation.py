@@ -76,7 +76,7 @@ async def prepare_master_keys(settings: Settings, account: accounts.Account | No
         MasterKeyError: they are missing or unusable, or not those of this database.
     """
     path = settings.master_key_path
-    if account is None and settings.master_keys is None and not path.exists():
+    if account is None and settings.master_keys_are_in_a_file and not path.exists():
         return MasterKeys.create(path)
     master_keys = MasterKeys.load(settings)
     if account is not None:

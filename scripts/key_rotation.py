@@ -18,7 +18,9 @@ def rotate_master_key(settings: Settings, *, retire_old_keys: bool) -> bool:
         MasterKeyError, DatabaseUnavailable: see `storage.rotation`; the same command goes on.
     """
     report = asyncio.run(_run(settings, retire_old_keys=retire_old_keys))
-    for line in describe(report, in_file=settings.master_keys is None, retiring=retire_old_keys):
+    for line in describe(
+        report, in_file=settings.master_keys_are_in_a_file, retiring=retire_old_keys
+    ):
         print(line)
     return report.is_complete
 

@@ -1,4 +1,4 @@
-"""The master keys as they are kept: one JSON document, in a private file or METRION_MASTER_KEYS.
+"""The master keys as they are kept: one JSON document, in a private file or the operator's.
 
     {"active": 2, "keys": {"1": "base64 of 32 random bytes", "2": "…"}}
 
@@ -11,6 +11,8 @@ import contextlib
 import fcntl
 import json
 import secrets
+import shlex
+import subprocess
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ from storage import private_files
 from storage.errors import AlreadyExists, MasterKeyError
 
 KEY_BYTES: Final = 32
+COMMAND_SECONDS: Final = 30.0
 _MAX_KEY_ID = 2**32 - 1
 # 32 random bytes have about 30 different values; fewer than this is a typed or repeated pattern
 _LEAST_DISTINCT_BYTES = 16
@@ -172,3 +175,33 @@ def _check_key(key_id: int, key: bytes) -> None:
         raise MasterKeyError(
             f"master key {key_id} is not random: `openssl rand -base64 32` makes one"
         )
+
+
+def printed_by(command: str) -> str:
+    """What a command prints on standard output: a ring, as in the file.
+
+    It is split like a shell would, and run without one. Nothing it prints is repeated anywhere.
+
+    Raises:
+        MasterKeyError: it cannot be run, fails, or takes longer than `COMMAND_SECONDS`.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603 - the operator's own command
+            shlex.split(command),
+            check=True,
+            timeout=COMMAND_SECONDS,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    except (OSError, ValueError) as error:
+        raise MasterKeyError(f"METRION_MASTER_KEYS_COMMAND cannot be run: {error}") from None
+    except subprocess.CalledProcessError as error:
+        raise MasterKeyError(
+            f"METRION_MASTER_KEYS_COMMAND failed with exit code {error.returncode}"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise MasterKeyError(
+            f"METRION_MASTER_KEYS_COMMAND took longer than {COMMAND_SECONDS:g} seconds"
+        ) from None
+    return done.stdout

@@ -128,7 +128,7 @@ async def rotate(database: Database, settings: Settings, tell: Tell) -> Report:
     with _exclusive(settings):
         keys = MasterKeys.load(settings)
         added = False
-        if settings.master_keys is None and not await count_needed(database, keys.active):
+        if settings.master_keys_are_in_a_file and not await count_needed(database, keys.active):
             master_key_file.add_key(settings.master_key_path)
             added = True
         await _wait_for_age(settings, SETTLE_SECONDS)
@@ -150,7 +150,7 @@ async def retire(database: Database, settings: Settings, tell: Tell) -> Report:
         keys = MasterKeys.load(settings)
         await _wait_for_age(settings, RETIRE_SECONDS)
         report = await _reseal_all(database, keys, tell)
-        if report.is_complete and settings.master_keys is None:
+        if report.is_complete and settings.master_keys_are_in_a_file:
             report.retired = master_key_file.drop_inactive_keys(settings.master_key_path)
         return report
 
@@ -269,7 +269,7 @@ def _is_left(place: SealedColumn, active: int) -> Any:
 @contextmanager
 def _exclusive(settings: Settings) -> Generator[None]:
     """Change the ring alone. Without a file there is none to change, and two runs do no harm."""
-    if settings.master_keys is not None:
+    if not settings.master_keys_are_in_a_file:
         yield
         return
     with master_key_file.locked(settings.master_key_path):
@@ -278,6 +278,6 @@ def _exclusive(settings: Settings) -> Generator[None]:
 
 async def _wait_for_age(settings: Settings, seconds: float) -> None:
     """Wait until the ring has been as it is for so long."""
-    if settings.master_keys is None:
+    if settings.master_keys_are_in_a_file:
         replaced_at = settings.master_key_path.stat().st_mtime
         await asyncio.sleep(max(0.0, min(seconds, replaced_at + seconds - time.time())))

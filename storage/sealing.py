@@ -87,14 +87,19 @@ class MasterKeys:
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
-        """Read the ring from METRION_MASTER_KEYS, else from the master key file.
+        """Read the ring from METRION_MASTER_KEYS, else a command, else the master key file.
 
         Raises:
-            MasterKeyError: there is none, it is malformed or weak, or others may read the file.
+            MasterKeyError: there is none, it is malformed or weak, others may read the file, or
+                the command failed.
         """
         if settings.master_keys is not None:
             text = settings.master_keys.get_secret_value()
             document = MasterKeyDocument.parse(text, "METRION_MASTER_KEYS")
+            return cls(document.keys, document.active)
+        if settings.master_keys_command is not None:
+            text = master_key_file.printed_by(settings.master_keys_command)
+            document = MasterKeyDocument.parse(text, "METRION_MASTER_KEYS_COMMAND")
             return cls(document.keys, document.active)
         return cls._follow(settings.master_key_path)
 

@@ -80,6 +80,8 @@ class Settings(BaseSettings):
     """Where the master keys are; None: `master.key` in the data directory (`master_key_path`)."""
     master_keys: SecretStr | None = None
     """The master keys themselves, as JSON, instead of a file."""
+    master_keys_command: Annotated[str, Field(max_length=2000)] | None = None
+    """A command that prints them (of a secret manager); run once per process, without a shell."""
 
     origins: dict[str, Annotated[str, Field(max_length=500)]] = {}
     """Provider → origin (`https://host[:port]`) to use instead of the provider's own."""
@@ -139,6 +141,11 @@ class Settings(BaseSettings):
         except SourceError as error:
             field = next((name for name in cls.model_fields if f'"{name}"' in str(error)), "")
             raise SettingsError(f"{_name(field)} is not valid JSON") from None
+
+    @property
+    def master_keys_are_in_a_file(self) -> bool:
+        """The ring is Metrion's own to make and rotate; else it comes from the operator."""
+        return self.master_keys is None and self.master_keys_command is None
 
     @property
     def master_key_path(self) -> Path:

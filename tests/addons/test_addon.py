@@ -109,3 +109,11 @@ def test_connections_are_bounded(proxy, connect, monkeypatch):
             break
     else:
         pytest.fail("a place that became free was not given away")
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01\x00"])
+def test_a_client_that_never_comes_to_a_request_is_closed(start_proxy, connect_to, sent):
+    """Neither a byte, or half a TLS handshake."""
+    client = connect_to(start_proxy(timeout_seconds=0.3))
+    client.send(sent)
+    assert client.is_closed()

@@ -21,6 +21,7 @@ FULL: dict[str, Any] = {
     "eur_per_usd": Decimal("0.9"),
     "master_key_file": Path("/keys/master"),
     "master_keys": "masterkeys",
+    "master_keys_command": "vault read metrion",
     "max_body_bytes": 4,
     "monthly_requests_free": 5,
     "origins": {"openai": "http://127.0.0.1:1"},

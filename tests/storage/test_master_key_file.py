@@ -1,3 +1,4 @@
+import base64
 import json
 import secrets
 
@@ -6,6 +7,8 @@ import pytest
 from storage import master_key_file
 from storage.errors import AlreadyExists, MasterKeyError
 from storage.master_key_file import MasterKeyDocument
+from storage.sealing import MasterKeys
+from storage.settings import Settings
 
 KEYS = {1: secrets.token_bytes(32), 7: secrets.token_bytes(32)}
 
@@ -84,3 +87,36 @@ def test_one_change_at_a_time(path, tmp_path):
         master_key_file.locked(tmp_path / "missing" / "master.key"),
     ):
         pass
+
+
+RING = {"active": 1, "keys": {"1": base64.b64encode(bytes(range(32))).decode()}}
+
+
+def test_a_command_may_print_the_ring(tmp_path):
+    ring = tmp_path / "ring with a space"
+    ring.write_text(json.dumps(RING))
+    settings = Settings(data_dir=tmp_path, master_keys_command=f"cat '{ring}'")
+    assert MasterKeys.load(settings).active == 1
+    assert not settings.master_keys_are_in_a_file
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("/nowhere/vault read", "cannot be run"),
+        ("cat 'unfinished", "cannot be run"),
+        ("false", "exit code 1"),
+        ("echo not-a-ring-SECRET", "METRION_MASTER_KEYS_COMMAND"),
+    ],
+)
+def test_a_command_that_prints_none_is_said_without_what_it_printed(tmp_path, command, reason):
+    settings = Settings(data_dir=tmp_path, master_keys_command=command)
+    with pytest.raises(MasterKeyError, match=reason) as error:
+        MasterKeys.load(settings)
+    assert "SECRET" not in str(error.value)
+
+
+def test_a_command_that_does_not_end_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(master_key_file, "COMMAND_SECONDS", 0.1)
+    with pytest.raises(MasterKeyError, match="longer than"):
+        master_key_file.printed_by("sleep 30")
