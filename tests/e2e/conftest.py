@@ -198,6 +198,10 @@ class Deployment:
     def api_url(self) -> str:
         return self.ready["api_url"]
 
+    @property
+    def urls(self) -> tuple[str, str]:
+        return self.proxy_url, self.api_url
+
     # ---- accounts and rows ------------------------------------------------------------------
 
     @property
@@ -270,7 +274,7 @@ class Caller:
         return self.account.keys[provider] if self.mode == "stored" else self.key(provider)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module")
 def few_certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """SDKs read the certificates of all the world for each client: 30 ms, and none is needed."""
     one, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
@@ -311,6 +315,9 @@ def deployment(
     )
     running.start()
     yield running
+    shown = b"".join(httpx.get(f"{url}/metrics").content for url in running.urls)
+    assert b"metrion_requests" in shown
+    assert not SECRETS.search(shown)
     running.close()
     running.stop()
     running.check_for_leaks()

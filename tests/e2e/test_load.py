@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import jiter
 import pytest
 
 MEGABYTE = 1_000_000
@@ -185,12 +186,15 @@ def test_a_large_dense_body_does_not_hold_up_others(deployment, connect, account
         # the provider, who lives in this process, shall not parse it too
         (status,) = send_at_once(connect, headers_of(account) | {"x-fake-status": "200"}, body, 1)
     assert status == 200
+    begun = time.monotonic()
+    jiter.from_json(body, catch_duplicate_keys=True)
+    parsing = time.monotonic() - begun
     print(  # noqa: T201 - the number is the point
         f"the longest of {len(waits)} small requests beside a dense body of "
         f"{len(body) / MEGABYTE:.0f} MB: {1000 * max(waits):.0f} ms "
-        f"(alone: {1000 * max(quiet):.0f} ms of {len(quiet)})"
+        f"(alone: {1000 * max(quiet):.0f} ms of {len(quiet)}; to parse it takes {1000 * parsing:.0f} ms)"
     )
-    assert max(waits) < 5
+    assert max(waits) < parsing
 
 
 @contextmanager

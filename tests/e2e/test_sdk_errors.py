@@ -15,6 +15,8 @@ from google.genai import errors, types
 from mistralai.client import Mistral
 from mistralai.client.errors import SDKError
 
+pytestmark = pytest.mark.usefixtures("few_certificates")
+
 MESSAGES = [{"role": "user", "content": "Hello there!"}]
 WRONG_TOKENS = {"unknown": f"sk-metrion-{'0' * 32}", "malformed": "sk-metrion-0123"}
 OWN_KEY = f"sk-OWN-{'y' * 24}"

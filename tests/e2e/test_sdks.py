@@ -15,6 +15,8 @@ from google import genai
 from google.genai import types
 from mistralai.client import Mistral
 
+pytestmark = pytest.mark.usefixtures("few_certificates")
+
 TEXT = "Hello there!"
 MESSAGES = [{"role": "user", "content": TEXT}]
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
