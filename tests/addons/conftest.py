@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -30,12 +30,15 @@ from addons.providers import load_providers
 from addons.providers.base import RouteTable
 from scripts.fake_provider import FakeProvider
 from storage.callers import Caller
+from storage.errors import DatabaseUnavailable
 from storage.keys import key_binding
 from storage.sealing import MasterKeys
 from storage.settings import Settings
 
 TOKEN = "sk-metrion-" + "0123456789abcdef" * 2
 OTHER_TOKEN = "sk-metrion-" + "fedcba9876543210" * 2  # of an account without any stored key
+FREE_TOKEN = "sk-metrion-" + "f" * 32  # of a Free account that has used its month up
+AWAY_TOKEN = "sk-metrion-" + "a" * 32  # for which the database does not answer
 KEYS = {p.name: f"sk-REAL-{p.name}-CANARYCANARY0123456789" for p in load_providers()}
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 CHAT_PATH = "/api/proxy/openai/v1/chat/completions"
@@ -71,7 +74,12 @@ class MemoryService:
             OTHER_TOKEN: Caller(other, "pro", {}, date(2026, 1, 1), 0),
         }
 
+        month = datetime.now(UTC).date().replace(day=1)
+        callers[FREE_TOKEN] = Caller(uuid.uuid4(), "free", sealed, month, 10_000)
+
         async def find_caller(token: str) -> Caller | None:
+            if token == AWAY_TOKEN:
+                raise DatabaseUnavailable("away")
             return callers.get(token)
 
         self.recorder = Rows()

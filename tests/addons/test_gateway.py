@@ -1,6 +1,7 @@
 """The rules of a request's way: credentials, headers, bodies, own answers, CORS, rows."""
 
 import json
+import socket
 import uuid
 
 import pytest
@@ -9,6 +10,8 @@ from addons.providers import load_providers
 
 TOKEN = "sk-metrion-" + "0123456789abcdef" * 2
 OTHER_TOKEN = "sk-metrion-" + "fedcba9876543210" * 2
+FREE_TOKEN = "sk-metrion-" + "f" * 32
+AWAY_TOKEN = "sk-metrion-" + "a" * 32
 UNKNOWN_TOKEN = "sk-metrion-" + "00" * 16
 PATH = "/api/proxy/openai/v1/chat/completions"
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
@@ -64,6 +67,8 @@ REFUSALS = {
     "no stored key": ({"authorization": f"Bearer {OTHER_TOKEN}"}, None, 401, "provider_key_missing"),
     "an unlisted origin": ({"origin": "https://evil.example"}, None, 403, "origin_not_allowed"),
     "too long": ({"content-length": "1001"}, None, 413, "request_too_large"),
+    "the month is used up": ({"authorization": f"Bearer {FREE_TOKEN}"}, None, 429, "monthly_limit"),
+    "the database is away": ({"authorization": f"Bearer {AWAY_TOKEN}"}, None, 503, "unavailable"),
     "silent": ({"x-fake-stall": "head"}, None, 504, "provider_timeout"),
     "broken off": ({"x-fake-close": "head"}, None, 502, "provider_error"),
 }  # fmt: skip
@@ -91,15 +96,30 @@ def test_own_answers_have_the_providers_shape(
     got, answer_headers, answer = client.response()
     assert got == status, answer
     assert own_error(provider_name, status, answer_headers, answer) == code
-    if status < 500:
+    if status in (429, 503):
+        assert int(answer_headers["retry-after"]) > 0
+    if status < 500 or status == 503:
         assert not provider.requests
-    authenticated = code not in ("invalid_token", "origin_not_allowed") and "two" not in name
+    nobody = ("invalid_token", "origin_not_allowed", "unavailable")
+    authenticated = code not in nobody and "two" not in name
     if authenticated:
         row = proxy.rows.wait(1)[0]
         assert (row["id"], row["status"]) == (answer_headers["x-metrion-request-id"], status)
         assert row["error"]
     else:
         assert not proxy.rows.rows
+
+
+@pytest.mark.parametrize("provider_name", PATHS)
+def test_a_provider_that_cannot_be_reached(provider_name, origins, start_proxy, connect_to):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        origins[provider_name] = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    client = connect_to(start_proxy())
+    client.request(PATHS[provider_name], json.dumps(BODIES[provider_name]).encode())
+    status, headers, body = client.response()
+    assert status == 502
+    assert own_error(provider_name, status, headers, body) == "provider_unreachable"
 
 
 @pytest.mark.parametrize("provider_name", PATHS)
