@@ -1,0 +1,1 @@
+-- Records that the dashboard sums up.
