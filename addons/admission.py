@@ -21,8 +21,8 @@ from addons.exchange import Exchange
 from addons.outcome import Refused
 from addons.rate_window import WINDOW_SECONDS, MemoryWindow, RateWindow, SharedWindow
 from storage.callers import Caller
+from storage.plans import is_capped
 
-UNLIMITED_PLAN = "pro"
 # An account that is pushed out starts again from what the database knows of it. More than the
 # keyring keeps, so that whoever is pushed out is looked up anew.
 MAX_ACCOUNTS = 20_000
@@ -111,7 +111,7 @@ class MonthlyAllowance:
     had counted. So it never falls, and a restart forgets only rows that are still on their way.
 
     Args:
-        monthly_requests_free: of an account in any plan but the unlimited one.
+        monthly_requests_free: of an account on a plan that has a cap.
         now: wall clock in seconds since 1970.
     """
 
@@ -129,7 +129,7 @@ class MonthlyAllowance:
         Raises:
             Refused: 429 `monthly_limit`.
         """
-        if caller.plan != UNLIMITED_PLAN and self._used_by(caller) >= self._limit:
+        if is_capped(caller.plan) and self._used_by(caller) >= self._limit:
             raise self._refusal()
 
     def spend(self, caller: Caller) -> None:
@@ -138,7 +138,7 @@ class MonthlyAllowance:
         Raises:
             Refused: 429 `monthly_limit`.
         """
-        if caller.plan == UNLIMITED_PLAN:
+        if not is_capped(caller.plan):
             return
         used = self._used_by(caller)
         if used >= self._limit:

@@ -19,6 +19,7 @@ from storage.errors import (
     DatabaseUnavailable,
     InvalidValue,
     NotFound,
+    PlanRequired,
     TooManyCodes,
 )
 
@@ -116,6 +117,15 @@ class InvalidCodeError(ApiError):
     kind = "invalid-code"
     title = "The code is not valid"
     hint = "Type the newest code that was sent, or ask for another: one is good for 10 minutes."
+
+
+class PlanRequiredError(ApiError):
+    """The account's plan does not have what was asked for; the detail says which has."""
+
+    status = HTTPStatus.FORBIDDEN
+    kind = "plan-required"
+    title = "The plan does not include this"
+    hint = "Switch to the plan that does on Settings, Plan."
 
 
 class CrossOriginError(ApiError):
@@ -216,6 +226,7 @@ KINDS: Final[tuple[type[ApiError], ...]] = (
     InvalidTokenError,
     NotSignedInError,
     InvalidCodeError,
+    PlanRequiredError,
     CrossOriginError,
     TooManyAttemptsError,
     InvalidRequestError,
@@ -268,6 +279,7 @@ def add_handlers(app: FastAPI) -> None:
         NotFound: lambda error: ResourceNotFoundError(_sentence(error)),
         AlreadyExists: lambda error: ConflictError(_sentence(error)),
         InvalidValue: lambda error: InvalidRequestError(_sentence(error)),
+        PlanRequired: lambda error: PlanRequiredError(_sentence(error)),
         TooManyCodes: lambda error: TooManyAttemptsError(
             "This address was sent enough codes for now; the last one may still be good.",
             headers={"Retry-After": str(error.seconds)},

@@ -26,10 +26,12 @@ from storage.errors import InvalidValue, NotFound, StorageError
 from storage.invalidation import until_known
 from storage.logs import LARGEST_PAGE, RequestLog, list_logs
 from storage.migrate import migrate as migrate_database
+from storage.plans import PLANS
 from storage.sealing import MasterKeys
 from storage.settings import Settings
 
 _LONGEST_INPUT = 64 * 1024
+_PLANS_HELP = f"{' or '.join(PLANS)}."
 
 app = typer.Typer(
     name="metrion",
@@ -79,7 +81,7 @@ def create_account(
     context: typer.Context,
     email: Email,
     *,
-    plan: Annotated[str, typer.Option(help="free or pro.")] = "free",
+    plan: Annotated[str, typer.Option(help=_PLANS_HELP)] = "free",
     as_json: AsJson = False,
 ) -> None:
     """Make an account and print its Metrion Key."""
@@ -188,7 +190,7 @@ def regenerate_token(context: typer.Context, email: Email, *, as_json: AsJson = 
 def set_plan(
     context: typer.Context,
     email: Email,
-    plan: Annotated[str, typer.Argument(help="free or pro.")],
+    plan: Annotated[str, typer.Argument(help=_PLANS_HELP)],
 ) -> None:
     """Put an account on another plan, at once."""
 

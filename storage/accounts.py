@@ -4,7 +4,7 @@ import re
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -14,14 +14,11 @@ from storage.database import Database
 from storage.errors import AlreadyExists, InvalidValue, NotFound
 from storage.identifiers import uuid7
 from storage.models import accounts, this_account, tokens
+from storage.plans import PlanName, get_plan
 from storage.sealing import Binding, MasterKeys
 from storage.tokens import new_token
 
-type Plan = Literal["free", "pro"]
-PLANS: Final = ("free", "pro")
 CURRENCIES: Final = ("USD", "EUR", "CHF")
-RETENTION_DAYS: Final = {"free": 7, "pro": 90}
-"""How long log rows can be seen, by plan; as metrion.retention_days says."""
 
 # Only the form: whether mail arrives is found out by sending some.  RFC 5321 bounds the length.
 # What would mean something in a mail's header or in SMTP is left out: RFC 5322 takes it in quotes.
@@ -38,7 +35,7 @@ class Account:
 
     id: uuid.UUID
     email: str
-    plan: Plan
+    plan: PlanName
     currency: str
     created_at: datetime
 
@@ -69,7 +66,7 @@ async def create_account(
         InvalidValue: `email` is no address or `plan` no plan.
     """
     email = checked_email(email)
-    _check_plan(plan)
+    get_plan(plan)
     account_id = uuid7()
     try:
         async with database.account(account_id) as connection:
@@ -123,7 +120,7 @@ async def set_plan(connection: AsyncConnection, plan: str) -> None:
         NotFound: the account does not exist.
         InvalidValue: `plan` is no plan.
     """
-    _check_plan(plan)
+    get_plan(plan)
     done = await connection.execute(
         update(accounts).where(accounts.c.id == this_account).values(plan=plan)
     )
@@ -220,8 +217,3 @@ def checked_email(email: str) -> str:
     if len(email) > _LONGEST_EMAIL or _EMAIL.fullmatch(email) is None:
         raise InvalidValue("this is not an e-mail address")
     return email
-
-
-def _check_plan(plan: str) -> None:
-    if plan not in PLANS:
-        raise InvalidValue(f"a plan is one of: {', '.join(PLANS)}")

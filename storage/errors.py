@@ -49,6 +49,18 @@ class AlreadyExists(StorageError):  # noqa: N818
     """What was to be made is there already."""
 
 
+class PlanRequired(StorageError):  # noqa: N818
+    """The account's plan does not have what was asked for.
+
+    Attributes:
+        plan: the name of the smallest plan that has it.
+    """
+
+    def __init__(self, message: str, plan: str) -> None:
+        super().__init__(message)
+        self.plan = plan
+
+
 class TooManyCodes(StorageError):  # noqa: N818
     """An address was sent enough codes for now.
 

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.deps import SESSION_PROBLEMS, ServicesHere, SessionCaller
 from api.errors import InvalidRequestError, documented
 from api.services import Services
-from storage.accounts import RETENTION_DAYS, get_account, set_currency
+from storage.accounts import get_account, set_currency
 from storage.database import Transaction
+from storage.plans import PlanName, get_plan
 from storage.usage import forwarded_this_month
 
 router = APIRouter(prefix="/api/v1/account", tags=["Account"])
@@ -43,7 +44,7 @@ class AccountView(BaseModel):
 
     id: UUID = Field(description="Never changes.")
     email: str = Field(description="Where codes and alerts go.")
-    plan: Literal["free", "pro"] = Field(description="What the account may do.")
+    plan: PlanName = Field(description="What the account may do.")
     currency: Currency = Field(description="In which the pages show money.")
     created_at: datetime = Field(description="When somebody signed in for the first time.")
     region: str = Field(description="Where the data is kept, as the operator declares.")
@@ -83,13 +84,13 @@ async def change_account(
 async def view_account(services: Services, connection: Transaction) -> AccountView:
     """Return the transaction's account as the API shows it."""
     found = await get_account(connection)
-    limit = services.settings.monthly_requests_free if found.plan == "free" else None
+    plan = get_plan(found.plan)
     return AccountView.model_validate(
         asdict(found)
         | {
             "region": services.settings.region,
             "month_requests": await forwarded_this_month(connection),
-            "month_limit": limit,
-            "retention_days": RETENTION_DAYS[found.plan],
+            "month_limit": plan.monthly_limit(services.settings),
+            "retention_days": plan.retention_days,
         }
     )

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 
 from api import errors
 from api.errors import KINDS, ApiError, InvalidRequestError, InvalidTokenError, documented
-from storage.errors import AlreadyExists, DatabaseUnavailable, InvalidValue, NotFound
+from storage.errors import AlreadyExists, DatabaseUnavailable, InvalidValue, NotFound, PlanRequired
 
 SECRET = "sk-live-do-not-show"
 
@@ -45,6 +45,7 @@ def test_nothing_is_redirected(api_alone: httpx.Client, path: str):
         (NotFound("there is no such rule"), 404, "There is no such rule."),
         (AlreadyExists("there is one already"), 409, "There is one already."),
         (InvalidValue("a plan is one of: free, pro"), 422, "A plan is one of: free, pro."),
+        (PlanRequired("pro does. Switch", "pro"), 403, "Pro does. Switch."),
         (DatabaseUnavailable(SECRET), 503, "The database does not answer; try again in a moment."),
         (HTTPException(418, SECRET), 418, "Compare the request with the API documentation."),
     ],
