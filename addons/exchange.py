@@ -7,7 +7,7 @@ holds no key: a provider key exists only in `Gateway.wire_headers`, for the leng
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum, auto
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from addons.outcome import Outcome
@@ -125,6 +125,7 @@ class Exchange:
         guard: keeps the key out of what comes back.
         client_gone: the client has left; the answer is read on only to learn its usage.
         recorded: the row was written; there is exactly one.
+        row: the row as it will be written, if somebody looks (see `addons.inspection`).
     """
 
     id: UUID
@@ -158,6 +159,7 @@ class Exchange:
     meter: UsageMeter | None = None
     client_gone: bool = False
     recorded: bool = False
+    row: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def is_anonymous(self) -> bool:

@@ -373,7 +373,9 @@ class Gateway:
         self._metrics.ended(route.provider.name, outcome, was_forwarded=was_forwarded)
         if caller is not None and self._refusals.may_write(caller.account_id, outcome):
             left_out = self._refusals.take_left_out(caller.account_id)
-            self._recorder.record(rows.request_log(exchange, left_out=left_out))
+            row = rows.request_log(exchange, left_out=left_out)
+            self._recorder.record(row)
+            exchange.row = self._recorder.complete(row) if self.is_observed else None
 
 
 def _requester(exchange: Exchange) -> str | None:

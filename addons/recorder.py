@@ -39,6 +39,7 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _REMIND_SECONDS = 60.0
 _GRACE_SECONDS = 1.0
+_LOOK_SECONDS = 0.02
 _NOT_EXPECTED_TO_REPORT = ("refused", "provider_error")
 
 _log = logging.getLogger(__name__)
@@ -133,6 +134,29 @@ class Recorder:
             self.counts.recorded += 1
             if not self._wake.is_set():
                 self._wake.set()
+
+    def complete(self, row: Mapping[str, Any]) -> Row | None:
+        """Return a row with tokens and cost, as it will be written; None if that fails.
+
+        For those who look at traffic (see `addons.inspection`): it takes a tenth of a millisecond,
+        which production spends in the recorder's own thread.
+        """
+        try:
+            return self._complete(_encode(row).encode())
+        except Exception:  # noqa: BLE001 - a picture is not worth a request
+            _log.exception("A row cannot be shown")
+            return None
+
+    def flush(self, timeout: float) -> int:
+        """Wait until all rows are in the database; return how many still are not after `timeout`.
+
+        Blocks: not for the event loop's thread.
+        """
+        self._journal.sync()
+        deadline = time.monotonic() + timeout
+        while self._journal.queued and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+        return self._journal.queued
 
     def close(self, timeout: float) -> None:
         """Write what can be written within `timeout` seconds; the rest stays in the journal."""

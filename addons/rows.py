@@ -24,6 +24,10 @@ class RowWriter(Protocol):
         """Take a row; never waits and never raises."""
         ...
 
+    def complete(self, row: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the row as it will be written, for whoever looks; never raises."""
+        ...
+
 
 def request_log(exchange: Exchange, *, left_out: int) -> dict[str, Any]:
     """The row of SPEC section 8, as the journal keeps it; the recorder adds tokens and price.

@@ -94,6 +94,10 @@ class Service:
             self._listening.cancel()
         self._recorder.close(CLOSE_SECONDS)
 
+    def flush(self, timeout: float) -> int:
+        """Wait until all rows are in the database; return how many still are not."""
+        return self._recorder.flush(timeout)
+
     async def close(self) -> None:
         """Stop, and close the connections to the database in good order."""
         self.stop()

@@ -53,6 +53,13 @@ class Rows:
     def record(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
 
+    def complete(self, row: dict[str, Any]) -> dict[str, Any]:
+        usage = row.get("usage")
+        tokens = dict.fromkeys(("input_tokens", "output_tokens"))
+        if usage:
+            tokens = {name: getattr(usage, name) for name in tokens}
+        return {**row, **tokens, "cost_usd": "0.000123000000" if usage else None, "usage": None}
+
     def wait(self, count: int, seconds: float = 5.0) -> list[dict[str, Any]]:
         deadline = time.monotonic() + seconds
         while len(self.rows) < count and time.monotonic() < deadline:
@@ -104,6 +111,9 @@ class MemoryService:
 
     async def start(self) -> None:
         pass
+
+    def flush(self, timeout: float) -> int:
+        return 0
 
     def stop(self) -> None:
         self.checker.kill()

@@ -434,6 +434,28 @@ def test_a_row_that_was_written_and_not_acknowledged_is_not_written_twice(
     check_sums(administrator)
 
 
+def test_a_row_can_be_looked_at_before_it_is_written(
+    recorder, administrator, account_id, journal_folder, caplog
+):
+    sent = row(account_id)
+    shown = recorder.complete(sent)
+    assert (shown["total_tokens"], Decimal(shown["cost_usd"])) == (2306, ONE_COST)
+    assert recorder.complete(row(account_id, created_at="yesterday")) is None
+    assert "A row cannot be shown" in caplog.text
+    assert count(administrator) == 0
+    recorder.record(sent)
+    assert recorder.flush(PATIENCE_SECONDS) == 0
+    assert rows_of(administrator)[0]["cost_usd"] == Decimal(shown["cost_usd"])
+
+
+def test_a_flush_says_what_is_left(journal_folder):
+    nowhere = SecretStr("postgresql://nobody@127.0.0.1:1/nothing")
+    idle = Recorder(Journal(journal_folder), nowhere, PriceBook())
+    idle.record(row(uuid.uuid4()))
+    assert idle.flush(0.05) == 1
+    idle.close(0)
+
+
 def test_a_full_journal_costs_rows_and_no_request(database, account_id, journal_folder, caplog):
     metrics = CollectorRegistry()
     journal = Journal(journal_folder, max_bytes=10_000)
