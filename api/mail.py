@@ -1,12 +1,14 @@
 """Mails to people: to an SMTP server, or without one into files that the operator can read.
 
 Sending happens behind a request's back: `Mailer.post` only queues, so that no answer's time tells
-whether a mail was sent, and a mail server that is slow keeps nobody waiting.
+whether a mail was sent, and a mail server that is slow keeps nobody waiting. The mails of the
+outbox (storage.outbox) are sent by the jobs process, over the same transports.
 """
 
 import asyncio
 import logging
 import secrets
+import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -39,11 +41,17 @@ log = logging.getLogger("metrion.mail")
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A plain text to one person."""
+    """A text to one person."""
 
     to: str
     subject: str
     text: str = field(repr=False)
+    html: str | None = field(default=None, repr=False)
+    """The same, for who wants to see it so."""
+    id: uuid.UUID | None = None
+    """Makes a mail that is sent again the same mail: its Message-ID and its file's name."""
+    written_at: datetime | None = None
+    """None: now."""
 
 
 class MailError(Exception):
@@ -70,9 +78,9 @@ class Folder:
 
     async def send(self, mail: Mail) -> None:
         """Write the mail's file, for its owner only."""
-        now = datetime.now(UTC)
-        name = f"{now:%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(2)}.eml"
-        message = _compose(mail, "metrion@localhost", now).as_string()
+        written_at = mail.written_at or datetime.now(UTC)
+        name = f"{written_at:%Y%m%dT%H%M%S.%f}Z-{mail.id or secrets.token_hex(2)}.eml"
+        message = _compose(mail, "metrion@localhost", written_at).as_string()
         try:
             await asyncio.to_thread(self._write, self.path / name, message)
         except OSError as error:
@@ -80,7 +88,7 @@ class Folder:
 
     def _write(self, path: Path, message: str) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        private_files.create(path, message)
+        private_files.replace(path, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +139,7 @@ class SmtpServer:
 
     async def send(self, mail: Mail) -> None:
         """Hand the mail to the server, within `_MAIL_SECONDS`."""
-        message = _compose(mail, self.sender, datetime.now(UTC))
+        message = _compose(mail, self.sender, mail.written_at or datetime.now(UTC))
         try:
             async with asyncio.timeout(_MAIL_SECONDS):
                 await aiosmtplib.send(
@@ -153,6 +161,22 @@ class SmtpServer:
             raise MailError(f"the mail server cannot be used: {type(error).__name__}") from None
 
 
+def open_transport(settings: Settings) -> Transport:
+    """Return where the settings say that mails go.
+
+    Raises:
+        SettingsError: METRION_SMTP_URL has not the form of one.
+    """
+    if settings.smtp_url is None:
+        return Folder(mail_folder(settings))
+    return SmtpServer.parse(settings.smtp_url.get_secret_value())
+
+
+def mail_folder(settings: Settings) -> Path:
+    """Return where mails are kept without an SMTP server."""
+    return settings.data_dir / "mail"
+
+
 class Mailer:
     """The process's mails: a queue with a bound, and what empties it while `running`."""
 
@@ -168,9 +192,7 @@ class Mailer:
         Raises:
             SettingsError: METRION_SMTP_URL has not the form of one.
         """
-        if settings.smtp_url is None:
-            return cls(Folder(settings.data_dir / "mail"))
-        return cls(SmtpServer.parse(settings.smtp_url.get_secret_value()))
+        return cls(open_transport(settings))
 
     @property
     def is_full(self) -> bool:
@@ -233,7 +255,10 @@ def _compose(mail: Mail, sender: str, now: datetime) -> EmailMessage:
         raise MailError("the address cannot be written in a mail") from None
     message["Subject"] = mail.subject
     message["Date"] = format_datetime(now)
-    message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2])
+    domain = sender.rpartition("@")[2]
+    message["Message-ID"] = f"<{mail.id}@{domain}>" if mail.id else make_msgid(domain=domain)
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(mail.text)
+    if mail.html is not None:
+        message.add_alternative(mail.html, subtype="html")
     return message

@@ -23,6 +23,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(schema="metrion")
 
@@ -89,6 +90,7 @@ request_logs = Table(
     Column("overhead_ms", Double),
     Column("error", Text),
     Column("left_out", Integer, nullable=False),
+    Column("saved_usd", Numeric(20, 12)),
 )
 
 
@@ -116,6 +118,8 @@ def _sums() -> list[Column[object]]:
         Column("timed", BigInteger, nullable=False),
         Column("latency_ms_sum", Double, nullable=False),
         Column("last_at", DateTime(timezone=True), nullable=False),
+        Column("saved_usd", Numeric(24, 12), nullable=False),
+        Column("unsaved", BigInteger, nullable=False),
     ]
 
 
@@ -179,4 +183,76 @@ sessions = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("last_seen_at", DateTime(timezone=True), nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Uuid),
+    Column("key", Text, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("text_body", Text, nullable=False),
+    Column("html_body", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("leased_until", DateTime(timezone=True)),
+    Column("last_error", Text),
+)
+
+response_cache = Table(
+    "response_cache",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Uuid),
+    Column("email", Text),
+    Column("address", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("requested_at", DateTime(timezone=True), nullable=False),
+    Column("cancelled_at", DateTime(timezone=True)),
+    Column("purged_at", DateTime(timezone=True)),
+    Column("done_at", DateTime(timezone=True)),
+    Column("deleted", JSONB, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("last_error", Text),
+)
+
+billing = Table(
+    "billing",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("customer_id", Text),
+    Column("subscription_id", Text),
+    Column("status", Text),
+    Column("current_period_end", DateTime(timezone=True)),
+    Column("cancel_at_period_end", Boolean, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("checkout_at", DateTime(timezone=True)),
+    Column("checked_at", DateTime(timezone=True), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("closed_at", DateTime(timezone=True)),
+)
+
+billing_events = Table(
+    "billing_events",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("received_at", DateTime(timezone=True), nullable=False),
 )

@@ -39,7 +39,13 @@ def role(request) -> str:
 
 
 EXECUTABLE = {
-    roles.PROXY: {"lookup_token(bytea[])", "ingest(jsonb)"},
+    roles.PROXY: {
+        "lookup_token(bytea[])",
+        "ingest(jsonb)",
+        # of the account of the transaction
+        "cached_answer(bytea[],integer)",
+        "store_answer(uuid,bytea[],bytea,integer,bigint)",
+    },
     roles.API: {
         "account()",
         "retention_days(text)",
@@ -51,12 +57,36 @@ EXECUTABLE = {
         "issue_code(text,text,bytea,bytea)",
         "try_code(text,bytea[],bytea[])",
         "session_by_digest(bytea[])",
+        # a customer of Stripe's in, the account's id out; then what belongs to the account it has set
+        "account_by_customer(text)",
+        "record_subscription(bigint,text,text,text,timestamp with time zone,boolean,text,text)",
+        # for the transaction's own account
+        "request_erasure(uuid,bytea[],text)",
+        # a mail for the transaction's account, or for nobody's
+        "put_mail(uuid,uuid,text,text,text,text,text)",
     },
     roles.JOBS: {
         "ensure_partitions(date,date)",
         "drop_expired_partition()",
         "delete_expired_logs(integer)",
         "delete_expired_sign_ins(integer)",
+        "billing_to_check(integer)",
+        "record_subscription_of(uuid,bigint,text,text,text,timestamp with time zone,boolean,text)",
+        "close_billing(uuid)",
+        "forget_billing_events(integer)",
+        "delete_expired_answers(integer)",
+        # an erasure's id in, never an account's
+        "claim_erasure(uuid)",
+        "reach_erasure_state(uuid,text,text)",
+        "postpone_erasure(uuid,double precision,text)",
+        "purge_chunk(uuid,integer)",
+        "finish_purge(uuid)",
+        "note_erased_mails(uuid,bigint)",
+        "forget_erasures(integer)",
+        "put_mail(uuid,uuid,text,text,text,text,text)",
+        "take_mails(integer,integer)",
+        "put_mail_off(uuid,integer,text,integer)",
+        "finish_mail(uuid,boolean)",
     },
 }
 

@@ -50,6 +50,24 @@ def populate(administrator, proxy_url, log_row):
             " VALUES (%s, %s, %s, %s, now() + '1 h')",
             [account, account, name.ljust(32).encode(), name],
         )
+        administrator.execute(
+            "INSERT INTO metrion.outbox (id, account_id, key, recipient, subject, text_body)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
+            [account, account, name, f"{name}@example.com", name, name],
+        )
+        administrator.execute(
+            "INSERT INTO metrion.response_cache (account_id, id, digest, sealed, expires_at)"
+            " VALUES (%s, %s, %s, %s, now() + '1 h')",
+            [account, account, name.ljust(32).encode(), name.encode()],
+        )
+        administrator.execute(
+            "INSERT INTO metrion.billing (account_id, customer_id, subscription_id, status)"
+            " VALUES (%(account)s, %(name)s, %(name)s, 'active')",
+            {"account": account, "name": name},
+        )
+        administrator.execute(
+            "INSERT INTO metrion.billing_events (account_id, id) VALUES (%s, %s)", [account, name]
+        )
         texts = dict.fromkeys(["provider", "endpoint", "model", "requester", "error"], name)
         moments = [datetime.now(UTC) - timedelta(days=age) for age in (0, 3, 20)]
         writer = LogWriter(proxy_url)
@@ -368,6 +386,8 @@ def test_what_a_function_answers_is_about_the_one_who_is_named(isolated):
             "session_by_digest('{}')",
             "try_code('sign_in', '{}', '{}')",
             "issue_code('sign_in', '%', sha256('a'), sha256('b'))",
+            "account_by_customer('%')",
+            "account_by_customer(NULL)",
         ):
             _, shown = attempt(connection, f"SELECT metrion.{call}")
             assert not gives_away(shown)
