@@ -61,6 +61,10 @@ class PlanRequired(StorageError):  # noqa: N818
         self.plan = plan
 
 
+class BillingUnavailable(StorageError):  # noqa: N818
+    """Stripe cannot be asked now, or did not do what was asked; the same call may work later."""
+
+
 class TooManyCodes(StorageError):  # noqa: N818
     """An address was sent enough codes for now.
 

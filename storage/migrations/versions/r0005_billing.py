@@ -9,10 +9,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make them."""
+    """Make both tables, and the functions for webhooks, jobs and erasure."""
     run_scripts("r0005_billing.sql")
 
 
 def downgrade() -> None:
-    """Drop them."""
+    """Drop them: plans stay as they are, subscriptions go on at Stripe."""
     run_scripts("r0005_down.sql")
