@@ -19,10 +19,11 @@ from typing import Annotated, Any
 import typer
 
 from addons.providers import load_providers
+from scripts.doctor.command import doctor
 from scripts.key_rotation import rotate_master_key
 from storage import accounts, keys, roles
 from storage.database import Database, administrator_url
-from storage.errors import InvalidValue, NotFound, StorageError
+from storage.errors import InvalidValue, NotFound, SettingsError, StorageError
 from storage.invalidation import until_known
 from storage.logs import LARGEST_PAGE, RequestLog, list_logs
 from storage.migrate import migrate as migrate_database
@@ -49,6 +50,7 @@ app.add_typer(account_app, name="account")
 app.add_typer(key_app, name="key")
 app.add_typer(token_app, name="token")
 app.add_typer(plan_app, name="plan")
+app.command("doctor")(doctor)
 
 # no `type` statements: typer does not look into those
 Email = Annotated[str, typer.Argument(help="The account's e-mail address.")]
@@ -73,7 +75,11 @@ def choose_data_dir(
     ] = None,
 ) -> None:
     """Read the settings once, for all commands."""
-    context.obj = Settings.load(**({"data_dir": data_dir} if data_dir else {}))
+    try:
+        context.obj = Settings.load(**({"data_dir": data_dir} if data_dir else {}))
+    except SettingsError:
+        if context.invoked_subcommand != "doctor":  # whose business it is
+            raise
 
 
 @account_app.command("create")

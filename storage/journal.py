@@ -342,6 +342,24 @@ class Journal:
             os.close(descriptor)
 
 
+def look_at(path: Path) -> tuple[bool, int]:
+    """Say of a segment whether a living process has it, and how many bytes are not acknowledged.
+
+    Raises:
+        OSError: it cannot be read; it may just have been sent and removed.
+    """
+    with path.open("rb") as file:
+        try:
+            # for a moment: who adopts it meanwhile comes again
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            is_owned = False
+        except BlockingIOError:
+            is_owned = True
+        header = file.read(_HEADER.size)
+        acknowledged = _HEADER.unpack(header)[1] if len(header) == _HEADER.size else 0
+        return is_owned, max(os.fstat(file.fileno()).st_size - acknowledged, 0)
+
+
 def _records_in(chunk: bytes, limit: int) -> tuple[list[bytes], int]:
     """Cut whole, undamaged records off the beginning; return them and how long they were."""
     records: list[bytes] = []
