@@ -16,6 +16,7 @@ from storage import roles
 from storage.database import Database, service_url
 from storage.errors import StorageError
 from storage.json_logs import log_as_json
+from storage.response_cache import delete_expired_answers
 from storage.retention import (
     delete_expired_rows,
     drop_expired_partitions,
@@ -47,6 +48,7 @@ JOBS: Final = (
     Job("drop expired partitions", drop_expired_partitions, _HOUR_SECONDS),
     Job("delete expired rows", delete_expired_rows, _HOUR_SECONDS),
     Job("delete expired sign-ins", delete_expired, _HOUR_SECONDS),
+    Job("delete expired answers", delete_expired_answers, _HOUR_SECONDS),
 )
 
 

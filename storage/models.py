@@ -185,6 +185,54 @@ sessions = Table(
     Column("expires_at", DateTime(timezone=True), nullable=False),
 )
 
+alert_rules = Table(
+    "alert_rules",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Uuid, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("threshold", Numeric(18, 6), nullable=False),
+    Column("providers", ARRAY(Text), nullable=False),
+    Column("period", Text, nullable=False),
+    Column("from_day", Date),
+    Column("to_day", Date),
+    Column("hours", Integer),
+    Column("paused", Boolean, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("spent_before", JSONB, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("level_of", Date),
+    Column("waiting", Text, nullable=False),
+    Column("warning_sent_at", DateTime(timezone=True)),
+    Column("alert_sent_at", DateTime(timezone=True)),
+    Column("test_sent_at", DateTime(timezone=True)),
+    Column("look_at", DateTime(timezone=True)),
+)
+
+alert_mails = Table(
+    "alert_mails",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Uuid, nullable=False),
+    Column("rule_id", Uuid, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("value", Numeric),
+    Column("at_least", Boolean, nullable=False),
+    Column("threshold", Numeric(18, 6), nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("sent_at", DateTime(timezone=True)),
+)
+
+usage_changes = Table(
+    "usage_changes",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
 outbox = Table(
     "outbox",
     metadata,

@@ -26,7 +26,8 @@ from storage.accounts import token_binding
 from storage.database import Database
 from storage.errors import SealingError
 from storage.keys import key_binding
-from storage.models import provider_keys, tokens
+from storage.models import provider_keys, response_cache, tokens
+from storage.response_cache import answer_binding, digest_of
 from storage.sealing import Binding, MasterKeys, sealed_under
 from storage.settings import Settings
 
@@ -52,6 +53,8 @@ class SealedColumn:
     name: str = "sealed"
     digest: Callable[[MasterKeys, bytes], Mapping[str, bytes]] = lambda _keys, _value: {}
     """Columns that are derived from the value and a master key."""
+    most_rows: int = _BATCH_ROWS
+    """In one batch: all their values are in memory at once."""
 
     def __str__(self) -> str:
         return f"{self.table.name}.{self.name}"
@@ -75,6 +78,12 @@ SEALED_COLUMNS: Final = (
         digest=lambda keys, token: {"digest": keys.token_digests(token.decode())[0]},
     ),
     SealedColumn(provider_keys, lambda row: key_binding(row.account_id, row.provider)),
+    SealedColumn(
+        response_cache,
+        lambda row: answer_binding(row.account_id, row.id),
+        digest=lambda keys, answer: {"digest": digest_of(keys, answer)},
+        most_rows=20,
+    ),
 )
 """All there are; a test compares them with the catalogue."""
 
@@ -215,7 +224,8 @@ async def _next_rows(
     if last is not None:
         reached = [literal(getattr(last, c.name), c.type) for c in place.key]
         query = query.where(tuple_(*place.key) > tuple_(*reached))
-    query = query.order_by(*place.key).limit(_BATCH_ROWS).with_for_update(skip_locked=True)
+    most_rows = min(_BATCH_ROWS, place.most_rows)
+    query = query.order_by(*place.key).limit(most_rows).with_for_update(skip_locked=True)
     return list(await connection.execute(query))
 
 

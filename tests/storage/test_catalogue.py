@@ -42,6 +42,7 @@ EXECUTABLE = {
     roles.PROXY: {
         "lookup_token(bytea[])",
         "ingest(jsonb)",
+        "gone_accounts(uuid[])",
         # of the account of the transaction
         "cached_answer(bytea[],integer)",
         "store_answer(uuid,bytea[],bytea,integer,bigint)",

@@ -135,7 +135,7 @@ async def test_what_the_daily_record_counts(administrator, writer, new_account, 
             log_row(account.id, day, **gone_early),
             log_row(account.id, day, **nothing, status=500, outcome="provider_error"),
             log_row(account.id, day, **nothing, status=429, outcome="refused", left_out=7),
-            log_row(account.id, day, cached=True, total_tokens=0, cost_usd="0"),
+            log_row(account.id, day, cached=True, total_tokens=0, cost_usd="0", saved_usd="0.5"),
         ]
     )
     records = administrator.execute("SELECT * FROM metrion.usage_days").fetchall()
@@ -164,7 +164,25 @@ async def test_what_the_daily_record_counts(administrator, writer, new_account, 
         "unpriced": 1,
         "timed": 5,
         "latency_ms_sum": 5 * 250.5,
+        "saved_usd": Decimal("0.5"),
+        "unsaved": 0,
     }
+
+
+async def test_what_the_cache_saved_is_summed_and_unknown_is_not_zero(
+    administrator, writer, new_account, log_row
+):
+    account = await new_account()
+    hit = {"cached": True, "total_tokens": 0, "cost_usd": "0"}
+    saved = ["0.000000000001", "0.25", "0", None]
+    batch = [log_row(account.id, **hit, saved_usd=amount) for amount in saved]
+    # of an older process, which does not know the column
+    assert writer.write([*batch, log_row(account.id, **hit), log_row(account.id)]) == 6
+    for table in ("usage_days", "usage_hours"):
+        record = administrator.execute(
+            f"SELECT sum(saved_usd) AS saved, sum(unsaved) AS unsaved FROM metrion.{table}"
+        ).fetchone()
+        assert record == {"saved": Decimal("0.250000000001"), "unsaved": 2}, table
 
 
 async def test_records_are_kept_by_hour_day_provider_model_and_requester(

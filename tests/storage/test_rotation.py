@@ -103,7 +103,11 @@ async def test_all_is_sealed_again_and_the_old_key_can_go(
     told = []
     report = await rotation.rotate(administrator_database, settings, told.append)
     assert (report.active, report.added, report.is_complete) == (2, True, True)
-    assert report.resealed == {"tokens.sealed": 7, "provider_keys.sealed": 14}
+    assert report.resealed == {
+        "tokens.sealed": 7,
+        "provider_keys.sealed": 14,
+        "response_cache.sealed": 0,
+    }
     assert told[-1] == rotation.Progress("provider_keys.sealed", 14, 14)
     assert database.keys.active == 2  # loaded before the rotation, it follows the file
     await check(proxy, api, database.keys, tokens)
@@ -130,7 +134,11 @@ async def test_what_was_interrupted_goes_on_with_the_same_key(
     await check(proxy, api, database.keys, tokens)
     report = await rotation.rotate(administrator_database, database.settings, silent)
     assert (report.active, report.added, report.is_complete) == (2, False, True)
-    assert report.resealed == {"tokens.sealed": 0, "provider_keys.sealed": 8}
+    assert report.resealed == {
+        "tokens.sealed": 0,
+        "provider_keys.sealed": 8,
+        "response_cache.sealed": 0,
+    }
     assert (await rotation.rotate(administrator_database, database.settings, silent)).active == 3
 
 

@@ -1,4 +1,4 @@
-"""Answers that are kept to be given again."""
+"""Answers that are kept to be given again, and what that saves."""
 
 from storage.migrations.scripts import run_scripts
 
@@ -9,10 +9,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make them."""
-    run_scripts("r0004_response_cache.sql")
+    """Make them, and the way into the log that takes what was saved."""
+    run_scripts("r0004_response_cache.sql", "r0004_ingest.sql")
 
 
 def downgrade() -> None:
-    """Drop them."""
-    run_scripts("r0004_down.sql")
+    """Drop them; the way into the log is the first one again."""
+    run_scripts("r0004_down.sql", "r0001_ingest.sql")
