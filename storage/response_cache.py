@@ -48,7 +48,7 @@ class StoredAnswer:
     sizes: tuple[int, ...]
     model: str | None
     usage: Mapping[str, Any] | None
-    age: int = 0
+    age: int = field(default=0, compare=False)
 
     def pack(self, fingerprint: bytes) -> bytes:
         """Return what is sealed: the request's fingerprint, the length of a head, head, body."""

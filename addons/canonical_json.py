@@ -1,0 +1,56 @@
+r"""A digest of JSON that is the same for texts that surely mean the same, and for no others.
+
+Of no meaning are the order of members, spacing, and how a character is written (`é` or `\u00e9`).
+Everything else counts:
+
+- A number is what is written: `1` and `1.0` are one value to a mathematician, and to a provider
+  perhaps a valid and an invalid `max_tokens`. The price is a miss where there could be a hit.
+- The order of members counts in an object that is called `properties`: a JSON Schema. OpenAI
+  documents that a structured output has its fields in the order of the schema's, and what a model
+  is asked to write first (its reasoning, its verdict) changes what it says.
+
+The text has been checked (`addons.validation`): it is valid UTF-8 and JSON, repeats no key, is not
+nested deeply.
+"""
+
+import hashlib
+import json
+import math
+from typing import Any, Final, cast
+
+DIGEST_BYTES: Final = 32
+_ORDERED = "properties"
+_ORDER_MARK = math.inf  # as `Infinity`, and a number as `NaN`: no JSON text has either
+
+
+class _Number:
+    """A number as it was written."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def canonical_digest(body: bytes) -> bytes:
+    """The SHA-256 of what a checked body means."""
+    value = json.loads(
+        body.decode(), parse_int=_Number, parse_float=_Number, object_pairs_hook=_members
+    )
+    numbers: list[str] = []
+
+    def put_number(number: _Number) -> float:
+        numbers.append(number.text)
+        return math.nan
+
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), default=put_number)
+    # One of them is ASCII without line ends, and the other is in the order of its places.
+    return hashlib.sha256(f"{canonical}\n{','.join(numbers)}".encode()).digest()
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; with the order of the members of its `properties`, if it has any."""
+    made = dict(pairs)
+    if isinstance(schema := made.get(_ORDERED), dict):
+        made[_ORDERED] = [_ORDER_MARK, list(cast("dict[str, Any]", schema)), schema]
+    return made
