@@ -19,12 +19,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from mitmproxy import ctx, exceptions, http
+from mitmproxy import contentviews, ctx, exceptions, http
 from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.addons.view import View
 from mitmproxy.connection import Client
+from mitmproxy.log import ALERT
 from mitmproxy.master import Master
 from mitmproxy.proxy import layer, mode_specs
 
+from addons.bounded_view import BoundedView
+from addons.commands import MetrionCommands
+from addons.content_view import MetrionContentview
+from addons.inspection import MARK, facts_in
 from addons.layer import GatewayLayer, closed_layer, gateway_layer
 from addons.log_redaction import redact_logs
 from addons.service import Service, build_service
@@ -37,6 +43,10 @@ REVERSE_MODE = re.compile(r"reverse:http://metrion\.invalid(@\S+)?")
 MAX_CLIENTS = 4096
 # HTTP/2 clients may have 100 requests under way; mitmproxy's own bound is 5 connections per target.
 MAX_CONNECTIONS_PER_CLIENT = 128
+# In place of mitmproxy's own, unless somebody chose others: what Metrion knows is the comment. It
+# gets the room of the path, beside which a comment has 20 characters.
+WEB_COLUMNS = ("status", "comment", "time")
+NO_REPLAY = "Metrion replays nothing: a saved flow has no credentials"
 _KEY_LOG_VARIABLES = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
 
 
@@ -63,6 +73,8 @@ def _unsafe_option(options: object) -> str | None:
         return "proxy_debug prints what goes over the wire, provider keys included"
     if not getattr(options, "validate_inbound_headers", True):
         return "validate_inbound_headers guards against request smuggling"
+    if any(getattr(options, name, None) for name in ("client_replay", "server_replay")):
+        return f"{NO_REPLAY}; `-r FILE` shows saved flows"
     return None
 
 
@@ -90,6 +102,9 @@ class MetrionAddon:
         self._service: Service | None = None
         self._layers: dict[str, GatewayLayer] = {}
         self._start: asyncio.Task[None] | None = None
+        self._bounded = BoundedView()
+        self._commands = MetrionCommands(self._flush, self.drain)
+        self.addons = [self._commands] if is_observed else []  # mitmproxy's name for parts
 
     # ---- start and stop ---------------------------------------------------------------------
 
@@ -100,6 +115,8 @@ class MetrionAddon:
         if reason:
             _give_up(f"Metrion does not start: {reason}. Start it with\n\n    {right_line()}\n")
             return
+        if self._is_observed:
+            _prepare_views()
         # Owned: cancelled by `done`.
         self._start = asyncio.get_running_loop().create_task(self._open())
 
@@ -110,6 +127,11 @@ class MetrionAddon:
             await self._service.start()
         except StorageError as error:
             _give_up(f"Metrion does not start: {error}")
+            return
+        except Exception:
+            # Nobody awaits this task: without this, the tool would wait for ever and say nothing.
+            logger.exception("Metrion cannot be started")
+            _give_up("Metrion does not start: this is a defect of Metrion")
             return
         server = _proxy_server()
         while not server.is_running:  # noqa: ASYNC110 - its `running` may come after ours
@@ -154,6 +176,7 @@ class MetrionAddon:
         """End: what is recorded goes to disk and, if it can, to the database."""
         if self._start is not None:
             self._start.cancel()
+        self._commands.cancel()
         if self._service is not None:
             self._service.stop()
 
@@ -223,14 +246,48 @@ class MetrionAddon:
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Kill a flow that is not ours: it would be forwarded without any check.
 
-        A replayed one still has our mark: it was ours when it was recorded.
+        A replayed one still has our mark: it was ours when it was recorded. One that is read from a
+        file to be looked at (`-r`) is not live and goes nowhere.
         """
-        if flow.is_replay or not flow.metadata.get("metrion"):
+        if not flow.killable:
+            return
+        if flow.is_replay:
+            logger.log(ALERT, "%s: send the request again instead", NO_REPLAY)
+            flow.comment = f"not replayed · {flow.comment}"
+        if flow.is_replay or MARK not in flow.metadata:
             flow.kill()
 
     def request(self, flow: http.HTTPFlow) -> None:
         """As `requestheaders`: replays of whole requests start here."""
         self.requestheaders(flow)
+
+
+    # ---- those who look ---------------------------------------------------------------------
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """An exchange of ours has ended: keep its row for `metrion.rows`, make room in the view."""
+        if not flow.live:
+            return  # read from a file
+        row = facts_in(flow)
+        if "latency_ms" in row:
+            self._commands.add(row)
+        view = cast("View | None", ctx.master.addons.get("view"))
+        if view is not None:
+            self._bounded.add(flow, view)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """As `response`."""
+        self.response(flow)
+
+    def _flush(self, timeout: float) -> int:
+        return self._service.flush(timeout) if self._service is not None else 0
+
+
+def _prepare_views() -> None:
+    """Teach the views to show what Metrion knows."""
+    contentviews.add(MetrionContentview)
+    if "web_columns" in ctx.options and not ctx.options.has_changed("web_columns"):
+        ctx.options.update(web_columns=list(WEB_COLUMNS))
 
 
 def install(master: Master, addon: MetrionAddon) -> None:
