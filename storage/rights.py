@@ -104,7 +104,8 @@ _FAULTS: Final[Mapping[str, LiteralString]] = {
             AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)))
     """,
     "a service role can make objects of its own": """
-        SELECT login || ' in ' || nspname FROM pg_namespace CROSS JOIN unnest(%(logins)s::text[]) AS login
+        SELECT login || ' in ' || nspname
+        FROM pg_namespace CROSS JOIN unnest(%(logins)s::text[]) AS login
         WHERE has_schema_privilege(login, oid, 'CREATE')
         UNION ALL
         SELECT login || ' in the database' FROM unnest(%(logins)s::text[]) AS login
@@ -165,6 +166,7 @@ class _Target:
     table: str
     key: str
     owner: Any
+    is_partition: bool
 
 
 def tried(connection: psycopg.Connection[Any], url: SecretStr, role: str) -> tuple[int, list[str]]:
@@ -219,7 +221,8 @@ def _crossings(target: _Target) -> Generator[_Attempt]:
     for account in ("", str(uuid7())):
         who = "as another account" if account else "without an account"
         begin = sql.SQL("SET LOCAL metrion.account_id = {}; ").format(sql.Literal(account))
-        for words, query in _CROSSINGS:
+        # a partition that cannot be read is one that nothing was granted on
+        for words, query in _CROSSINGS[:1] if target.is_partition else _CROSSINGS:
             yield f"{words} {target.table} {who}", begin + sql.SQL(query).format(**names)
 
 
@@ -253,7 +256,8 @@ def _targets(connection: psycopg.Connection[Any]) -> Generator[_Target]:
     """Every table with account data, and somebody to try it on: with rows in it, if there is."""
     rows = connection.execute(
         """
-        SELECT c.relname, CASE c.relname WHEN 'accounts' THEN 'id' ELSE 'account_id' END
+        SELECT c.relname, CASE c.relname WHEN 'accounts' THEN 'id' ELSE 'account_id' END,
+          c.relispartition
         FROM pg_class AS c
         WHERE c.relnamespace = 'metrion'::regnamespace AND c.relkind IN ('r', 'p')
           AND (c.relname = 'accounts' OR EXISTS (
@@ -261,7 +265,7 @@ def _targets(connection: psycopg.Connection[Any]) -> Generator[_Target]:
         ORDER BY 1
         """
     ).fetchall()
-    for table, key in rows:
+    for table, key, is_partition in rows:
         query = sql.SQL("SELECT {key} FROM {table} WHERE {key} IS NOT NULL LIMIT 1").format(
             key=sql.Identifier(key), table=sql.Identifier("metrion", table)
         )
@@ -269,7 +273,7 @@ def _targets(connection: psycopg.Connection[Any]) -> Generator[_Target]:
             row = connection.execute(query).fetchone()
         except errors.InsufficientPrivilege:
             row = None
-        yield _Target(table, key, row[0] if row else uuid7())
+        yield _Target(table, key, row[0] if row else uuid7(), is_partition)
 
 
 def _may_read(connection: psycopg.Connection[Any], role: str, table: str, column: str) -> bool:

@@ -67,14 +67,6 @@ def check_stripe(settings: Settings) -> Generator[Result]:
     if settings.stripe_secret_key is None:
         yield skipped("stripe", "no METRION_STRIPE_SECRET_KEY: plans are set by command")
         return
-    missing = [
-        f"METRION_{name.upper()}"
-        for name in ("stripe_webhook_secret", "stripe_price_id")
-        if getattr(settings, name) is None
-    ]
-    if missing:
-        yield finding("stripe", f"{' and '.join(missing)} missing", "set them, or none of Stripe's")
-        return
     host = urlsplit(settings.stripe_api_base).hostname
     try:
         _ask_for_price(settings)
