@@ -77,5 +77,17 @@ class TooManyCodes(StorageError):  # noqa: N818
         self.seconds = seconds
 
 
+class TooSoon(StorageError):  # noqa: N818
+    """It may be done again, but not yet; the message says how often.
+
+    Attributes:
+        seconds: how long until then.
+    """
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class EmbeddedDatabaseError(StorageError):
     """The embedded PostgreSQL cannot be found, made, started or stopped."""

@@ -68,6 +68,17 @@ def populate(administrator, proxy_url, log_row):
         administrator.execute(
             "INSERT INTO metrion.billing_events (account_id, id) VALUES (%s, %s)", [account, name]
         )
+        administrator.execute(
+            "INSERT INTO metrion.alert_rules (id, account_id, name, type, unit, threshold, providers,"
+            " period, spent_before) VALUES (%(account)s, %(account)s, %(name)s, 'budget', 'usd', 1,"
+            " ARRAY[%(name)s], 'month', jsonb_build_object(%(name)s, 1))",
+            {"account": account, "name": name},
+        )
+        administrator.execute(
+            "INSERT INTO metrion.alert_mails (id, account_id, rule_id, level, at_least, threshold,"
+            " unit, created_at) VALUES (%(id)s, %(id)s, %(id)s, 'test', false, 1, %(name)s, now())",
+            {"id": account, "name": name},
+        )
         texts = dict.fromkeys(["provider", "endpoint", "model", "requester", "error"], name)
         moments = [datetime.now(UTC) - timedelta(days=age) for age in (0, 3, 20)]
         writer = LogWriter(proxy_url)

@@ -6,7 +6,7 @@
 --   metrion_definer  owns the functions that work across accounts; sees what its own policies name
 --   metrion_proxy    may look up a token and append log rows, by one function each; reads no table
 --   metrion_api      works inside one account at a time; cannot read sealed provider keys
---   metrion_jobs     partitions and retention, by functions
+--   metrion_jobs     partitions and retention, by functions; judges alert rules inside one account
 --
 -- NOINHERIT, and no role is a member of another: there is nothing to SET ROLE to.
 DO $$
