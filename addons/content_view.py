@@ -46,5 +46,5 @@ class MetrionContentview(contentviews.Contentview):
 def _indented(data: bytes) -> str:
     try:
         return json.dumps(json.loads(data), indent=4, ensure_ascii=False)
-    except ValueError:  # also what is no UTF-8
+    except (ValueError, RecursionError):  # also what is no UTF-8
         return data.decode(errors="replace")

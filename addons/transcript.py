@@ -43,7 +43,7 @@ def transcript(stream: bytes) -> str:
 def _parsed(event: bytes) -> dict[str, Any]:
     try:
         return _object(json.loads(event))
-    except ValueError:  # also what is no UTF-8
+    except (ValueError, RecursionError):  # also what is no UTF-8
         return {}
 
 

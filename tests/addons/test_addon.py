@@ -1,13 +1,17 @@
 """How mitmproxy is started, and what does not pass our layer. By hand: tests/e2e/test_leaks.py."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
+from mitmproxy import contentviews
+from mitmproxy.addons.view import View
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.test import tflow
 
 from addons import addon
 from addons.addon import MetrionAddon, refusal, right_line
+from addons.bounded_view import BoundedView
 
 RIGHT = {
     "mode": ["reverse:http://metrion.invalid"],
@@ -35,6 +39,8 @@ def test_the_right_flags_are_accepted():
         {"server": True},
         {"proxy_debug": True},
         {"validate_inbound_headers": False},
+        {"client_replay": ["flows"]},
+        {"server_replay": ["flows"]},
     ],
     ids=str,
 )
@@ -49,7 +55,12 @@ def test_key_logs_are_refused(name):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"mode": ["regular"]}, {"proxy_debug": True}, {"validate_inbound_headers": False}],
+    [
+        {"mode": ["regular"]},
+        {"proxy_debug": True},
+        {"validate_inbound_headers": False},
+        {"server_replay": ["flows"]},
+    ],
     ids=str,
 )
 async def test_wrong_options_are_refused_at_run_time(proxy, wrong):
@@ -67,19 +78,90 @@ def test_the_right_line_names_the_tool_that_was_used(tool, monkeypatch):
 
 
 @pytest.mark.parametrize("hook", ["requestheaders", "request"])
-def test_a_flow_that_did_not_pass_our_layer_is_killed(hook):
+def test_a_flow_that_did_not_pass_our_layer_is_killed(hook, caplog):
     """A replay, from mitmweb or the console, starts with these hooks."""
-    replayed = tflow.tflow()
-    replayed.live = True
-    getattr(MetrionAddon(), hook)(replayed)
-    assert replayed.error.msg == replayed.error.KILLED_MESSAGE
-    ours = tflow.tflow()
-    ours.metadata["metrion"] = {"id": "x"}
+    caplog.set_level("INFO")
+    foreign, ours = tflow.tflow(), tflow.tflow()
+    foreign.live = ours.live = True
+    getattr(MetrionAddon(), hook)(foreign)
+    assert foreign.error.msg == foreign.error.KILLED_MESSAGE
+    ours.metadata["metrion"] = "x"
+    ours.comment = "ok"
     getattr(MetrionAddon(), hook)(ours)
-    assert ours.error is None
+    assert (ours.error, ours.comment) == (None, "ok")
+    assert not caplog.records
     ours.is_replay = "request"
     getattr(MetrionAddon(), hook)(ours)
-    assert ours.error is not None
+    assert ours.error.msg == ours.error.KILLED_MESSAGE
+    assert ours.comment == "not replayed · ok"
+    assert "Metrion replays nothing" in caplog.text
+
+
+@pytest.mark.parametrize("hook", ["requestheaders", "request", "response", "error"])
+def test_a_flow_that_is_read_from_a_file_is_left_alone(hook):
+    read = tflow.tflow(resp=True)
+    read.live = False
+    addon = MetrionAddon()
+    getattr(addon, hook)(read)
+    assert read.error is None
+    assert len(addon._commands.rows()) == 1  # the heads of the columns
+
+
+async def test_a_defect_at_the_start_is_said_and_ends_it(monkeypatch, caplog):
+    """Nobody awaits the start: it would wait for ever, with no listener and no word."""
+
+    def broken():
+        raise RuntimeError("no service")
+
+    said = []
+    monkeypatch.setattr(addon, "_give_up", said.append)
+    await MetrionAddon(broken)._open()
+    assert said == ["Metrion does not start: this is a defect of Metrion"]
+    assert "no service" in caplog.text
+
+
+class TestThoseWhoLook:
+    PATH = "/api/proxy/openai/v1/chat/completions"
+
+    @pytest.fixture
+    def view(self):
+        return View()
+
+    @pytest.fixture
+    def proxy(self, start_proxy, view):
+        return start_proxy(addons=[view])
+
+    def ask(self, proxy, client, chat, count):
+        for _ in range(count):
+            client.request(self.PATH, chat())
+            assert client.response()[0] == 200
+        deadline = time.monotonic() + 5
+        while len(proxy.addon._commands.rows(1000)) <= count:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def test_rows_can_be_listed(self, proxy, client, chat):
+        self.ask(proxy, client, chat, 2)
+        client.request("/healthz", method="GET")
+        client.response()
+        head, *rows = proxy.master.commands.call_strings("metrion.rows", [])
+        assert len(rows) == 2  # a probe has none
+        newest = dict(zip(head, rows[0], strict=True))
+        assert newest["id"] == proxy.rows.rows[-1]["id"]
+        assert newest["cost_usd"] == "0.000123"
+
+    def test_the_view_keeps_the_newest(self, proxy, client, chat, view):
+        proxy.addon._bounded = BoundedView(max_flows=2)
+        self.ask(proxy, client, chat, 4)
+        shown = [flow.metadata["metrion"] for flow in view]
+        assert shown == [row["id"] for row in proxy.rows.rows[-2:]]
+
+    def test_streams_have_their_view(self, proxy):
+        assert "metrion" in contentviews.registry
+
+
+def test_in_production_nobody_looks(proxy):
+    assert "metrion.rows" not in proxy.master.commands.commands
 
 
 def test_a_connection_that_cannot_be_set_up_is_closed(proxy, connect, monkeypatch, provider):

@@ -13,7 +13,9 @@ from addons.credentials import (
     KeyGuard,
     choose_mode,
     label,
+    mask,
     plain,
+    redact,
     scrub,
     take_credentials,
 )
@@ -469,3 +471,64 @@ class TestLabel:
     )
     def test_keeps_names(self, text: str | None, kept: str | None) -> None:
         assert label(text, 200) == kept
+
+
+class TestMask:
+    PIECES = st.sampled_from(
+        [
+            *(
+                "sk",
+                "SK",
+                "xai",
+                "gsk",
+                "pk",
+                "rk",
+                "-",
+                "_",
+                "AIza",
+                "aQ",
+                ".",
+                "metrion",
+                "bearer ",
+            ),
+            *(
+                "Bearer ",
+                "?",
+                "&",
+                "key=",
+                "KEY=",
+                " ",
+                "\n",
+                '"',
+                "abcdef",
+                "0123456789",
+                "Z" * 20,
+            ),
+            *("ta", "é", "sk-metrion-0123", "*"),
+        ]
+    )
+
+    @pytest.mark.parametrize(
+        ("shown", "masked"),
+        [
+            (f'{{"a": "{TOKEN}"}}', f'{{"a": "{"*" * len(TOKEN)}"}}'),
+            (f"two {OWN} and {OTHER_OWN}!", f"two {'*' * len(OWN)} and {'*' * len(OTHER_OWN)}!"),
+            ("/x?a=b&key=s3cret&c=d", "/x?a=b&key=******&c=d"),
+            ("authorization: Bearer abcdefghijklmnop", "authorization: Bearer ****************"),
+            ("a task-oriented sk-learn monkey=1", "a task-oriented sk-learn monkey=1"),
+        ],
+    )
+    def test_what_is_key_like(self, shown, masked):
+        assert mask(shown.encode()).decode() == masked
+
+    @given(st.lists(PIECES, max_size=12).map("".join))
+    def test_it_finds_what_redact_finds(self, text):
+        shown = mask(text.encode("latin-1"))
+        assert len(shown) == len(text)
+        assert (shown != text.encode("latin-1")) == (
+            redact(text).replace("[redacted]", "*") != text
+        )
+
+    @given(st.binary())
+    def test_bytes_of_all_kinds(self, data):
+        assert len(mask(data)) == len(data)

@@ -1,9 +1,14 @@
 """What other addons see: everything of an exchange except its credentials."""
 
+import gzip
 import json
 import time
 
+import brotli
 import pytest
+
+from addons import inspection
+from addons.inspection import _Body
 
 PATH = "/api/proxy/openai/v1/chat/completions"
 TOKEN = "sk-metrion-" + "0123456789abcdef" * 2
@@ -46,12 +51,17 @@ def onlooker():
 
 
 @pytest.fixture
-def client(start_proxy, connect_to, onlooker, provider):
+def proxy(start_proxy, onlooker, provider):
     provider.clear()
-    return connect_to(start_proxy(addons=[onlooker]))
+    return start_proxy(addons=[onlooker])
 
 
-def test_a_forwarded_request_is_shown_whole(client, onlooker, chat):
+@pytest.fixture
+def client(proxy, connect_to):
+    return connect_to(proxy)
+
+
+def test_a_forwarded_request_is_shown_whole(client, onlooker, chat, proxy):
     client.request(PATH, chat(), {"X-Metrion-User": "anna"})
     assert client.response()[0] == 200
     onlooker.wait(4)  # the last is shown while the answer is already on its way
@@ -60,11 +70,31 @@ def test_a_forwarded_request_is_shown_whole(client, onlooker, chat):
     _, state, content = onlooker.shown[-1]
     assert json.loads(state["request"]["content"]) == json.loads(chat())
     assert json.loads(content)["object"] == "chat.completion"
-    facts = state["metadata"]["metrion"]
-    assert facts["requester"] == "anna"
-    assert facts["model"] == "gpt-4o"
-    assert facts["output_tokens"] > 0
-    assert "gpt-4o" in state["comment"]
+    facts = state["metadata"]
+    assert facts["metrion.requester"] == "anna"
+    assert facts["metrion.model"] == "gpt-4o"
+    assert facts["metrion.output_tokens"] > 0
+    assert facts["metrion.cost_usd"] == "0.000123000000"
+    assert state["comment"].startswith("ok · openai gpt-4o · ")
+    assert str(proxy.service.account_id) in state["comment"]
+    assert state["marked"] == ""
+
+
+def test_times_are_the_exchanges_own(client, onlooker, chat):
+    client.request(PATH, chat(), {"x-fake-delay": "0.2"})
+    client.response()
+    onlooker.wait(4)
+    states = [state for _, state, _ in onlooker.shown]
+    assert states[2]["response"]["timestamp_end"] is None  # it is still coming
+    request, response = states[-1]["request"], states[-1]["response"]
+    moments = [
+        *(request["timestamp_start"], request["timestamp_end"]),
+        *(response["timestamp_start"], response["timestamp_end"]),
+    ]
+    assert moments == sorted(moments)
+    assert response["timestamp_start"] - request["timestamp_end"] > 0.19
+    assert states[-1]["metadata"]["metrion.latency_ms"] > 190
+    assert states[-1]["server_conn"]["peername"]
 
 
 def test_a_stream_is_readable_afterwards(client, onlooker, chat):
@@ -84,7 +114,55 @@ def test_refusals_and_failures_are_shown(client, onlooker, chat):
     with pytest.raises(EOFError):
         list(client.chunks())
     onlooker.wait(6)
-    assert onlooker.shown[-1][0] == "error"
+    hook, state, _ = onlooker.shown[-1]
+    assert (hook, state["error"]["msg"]) == ("error", "upstream_closed")
+    assert state["comment"].startswith("upstream_closed · openai gpt-4o · ")
+    assert state["marked"] == ":boom:"
+
+
+def test_somebody_unknown_is_shown_as_refused(client, onlooker, chat):
+    client.request(PATH, chat(), {"Authorization": "Bearer nonsense"})
+    assert client.response()[0] == 401
+    onlooker.wait(2)
+    _, state, _ = onlooker.shown[-1]
+    assert state["comment"].startswith("refused · openai chat/completions · This is not a Metrion")
+    assert state["marked"] == ":no_entry:"
+    assert "metrion.mode" not in state["metadata"]
+
+
+def test_a_probe_is_shown_as_what_it_is(client, onlooker):
+    client.request("/healthz", method="GET")
+    client.response()
+    onlooker.wait(2)
+    assert onlooker.shown[-1][1]["comment"] == "ok · GET /healthz"
+
+
+def test_long_bodies_are_shown_in_part(client, onlooker, provider, monkeypatch):
+    monkeypatch.setattr(inspection, "SHOWN_MAX_BYTES", 1000)
+    body = json.dumps({"model": "m", "messages": [{"content": "x" * 5000}]}).encode()
+    client.request(PATH, body, {"x-fake-big": "9000"})
+    assert len(client.response()[2]) >= 9000
+    assert provider.requests[-1].body == body
+    onlooker.wait(4)
+    _, state, content = onlooker.shown[-1]
+    note = b"(Metrion shows the beginning of %d bytes)"
+    assert state["request"]["content"] == body[:1000] + b"\n" + note % len(body)
+    assert content[1000:].startswith(b"\n(Metrion shows the beginning of ")
+
+
+def test_what_looks_like_a_key_is_masked_wherever_it_stands(client, onlooker, chat):
+    secret = "sk-" + "Other" * 6
+    body = chat(messages=[{"role": "user", "content": f"my key is {secret} and {TOKEN}"}])
+    client.request(f"{PATH}?api={secret}", body, {"x-other": f"a {secret}", "x-fake-echo": "1"})
+    answer = client.response()[2]
+    assert secret.encode() in answer  # it is what the provider said: the client gets it
+    onlooker.wait(4)
+    assert secret not in repr(onlooker.shown)
+    assert TOKEN not in repr(onlooker.shown)
+    _, state, content = onlooker.shown[-1]
+    assert b"my key is *****" in state["request"]["content"]
+    assert len(state["request"]["content"]) == len(body)
+    assert len(content) == len(answer)
 
 
 def test_no_credential_is_ever_shown(client, onlooker, chat):
@@ -126,3 +204,31 @@ def test_what_an_addon_does_to_a_flow_changes_nothing_on_the_wire(
     assert client.response()[0] == 200
     assert b"x-evil" not in provider.requests[0].head
     assert provider.requests[0].body == chat()
+
+
+class TestBody:
+    def test_what_is_compressed_is_shown_readable(self):
+        said = json.dumps({"said": "sk-" + "Other" * 6}).encode()
+        for encoding, compressed in (("gzip", gzip.compress(said)), ("br", brotli.compress(said))):
+            body = _Body()
+            body.add(compressed)
+            assert body.shown(encoding) == b'{"said": "' + b"*" * 33 + b'"}'
+
+    def test_a_bomb_stays_small(self):
+        body = _Body()
+        body.add(gzip.compress(bytes(64 * 1024 * 1024)))
+        assert len(body.shown("gzip")) < inspection.SHOWN_MAX_BYTES + 100
+
+    @pytest.mark.parametrize("encoding", ["gzip", "lzma", "gzip, br"])
+    def test_what_cannot_be_read_is_not_shown(self, encoding):
+        body = _Body()
+        body.add(b"\xffsk-metrion-0123456789")
+        assert body.shown(encoding).startswith(b"(compressed with ")
+        assert b"0123456789" not in body.shown(encoding)
+
+    def test_memory_is_bounded(self):
+        body = _Body()
+        for _ in range(5):
+            body.add(bytes(inspection.SHOWN_MAX_BYTES))
+        assert sum(map(len, body._chunks)) == inspection.SHOWN_MAX_BYTES
+        assert b"beginning of 5242880 bytes" in body.shown("identity")
