@@ -6,6 +6,7 @@ section 5 on every own error, `x-metrion-request-id` the id of the log row on ev
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +45,24 @@ _PREFLIGHT_MAX_AGE = b"600"  # seconds; Chromium caps at 7,200
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer of our own."""
+    """A whole answer of our own.
+
+    Attributes:
+        sizes: of the pieces in which the body is sent; none: it is one piece.
+    """
 
     status: int
     headers: Headers
     body: bytes
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def pieces(self) -> Iterator[bytes]:
+        """The body, cut as it is sent."""
+        begin = 0
+        for size in self.sizes or (len(self.body),):
+            yield self.body[begin : begin + size]
+            begin += size
 
 
 def error_body(shape: ErrorShape, refused: Refused, request_id: str) -> dict[str, Any]:

@@ -31,7 +31,9 @@ class BodyChecker:
         self._child: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
-    async def check(self, body: bytes, endpoint: Endpoint) -> BodyFacts:
+    async def check(
+        self, body: bytes, endpoint: Endpoint, *, with_digest: bool = False
+    ) -> BodyFacts:
         """Check a body, here or in the child.
 
         Raises:
@@ -39,11 +41,11 @@ class BodyChecker:
             OSError, TimeoutError: the child failed; the next body gets a new one.
         """
         if len(body) <= LARGE_BODY_BYTES:
-            return check_body(body, endpoint)
+            return check_body(body, endpoint, with_digest=with_digest)
         async with self._turn:
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
-                    answer = await self._ask(body, endpoint)
+                    answer = await self._ask(body, endpoint, with_digest=with_digest)
             except BaseException:
                 await self.close()
                 raise
@@ -66,7 +68,7 @@ class BodyChecker:
                 child.stdin.close()
             await child.wait()
 
-    async def _ask(self, body: bytes, endpoint: Endpoint) -> dict[str, Any]:
+    async def _ask(self, body: bytes, endpoint: Endpoint, *, with_digest: bool) -> dict[str, Any]:
         child = self._child
         if child is None or child.returncode is not None:
             child = self._child = await self._start()
@@ -74,7 +76,8 @@ class BodyChecker:
         if pipe is None or answers is None:
             raise OSError("the body checker has no pipes")
         facts = asdict(endpoint)
-        head = {field: facts[field] for field in _ENDPOINT_FIELDS} | {"bytes": len(body)}
+        head = {field: facts[field] for field in _ENDPOINT_FIELDS}
+        head |= {"bytes": len(body), "with_digest": with_digest}
         pipe.write(json.dumps(head).encode() + b"\n")
         view = memoryview(body)
         for start in range(0, len(body), _CHUNK_BYTES):
@@ -100,9 +103,10 @@ def serve() -> None:
     while line := sys.stdin.buffer.readline():
         head: dict[str, Any] = json.loads(line)
         body = sys.stdin.buffer.read(head.pop("bytes"))
+        with_digest = head.pop("with_digest")
         endpoint = replace(_ANY_ENDPOINT, **head | {"required": tuple(head["required"])})
         try:
-            answer: dict[str, Any] = asdict(check_body(body, endpoint))
+            answer: dict[str, Any] = asdict(check_body(body, endpoint, with_digest=with_digest))
         except Refused as refused:
             answer = {"refused": refused.message}
         del body

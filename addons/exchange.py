@@ -14,6 +14,7 @@ from addons.outcome import Outcome
 from addons.providers.base import Origin, Provider, Route
 from storage.callers import Caller
 from storage.pricing import TokenUsage
+from storage.response_cache import StoredAnswer
 
 Header = tuple[bytes, bytes]
 Headers = list[Header]
@@ -57,6 +58,11 @@ class UsageMeter(Protocol):
         ...
 
     @property
+    def complete(self) -> bool:
+        """The answer ended as its protocol ends; holds once it was finished."""
+        ...
+
+    @property
     def heard_last_word(self) -> bool:
         """The stream has said that it is over."""
         ...
@@ -88,6 +94,42 @@ class KeyFilter(BodyFilter, Protocol):
     def blot(self, data: bytes) -> bytes:
         """A whole value without the key in it."""
         ...
+
+
+class AnswerRecording(Protocol):
+    """The pieces of an answer, to be kept (see `addons.replay_cache`)."""
+
+    @property
+    def is_given_up(self) -> bool:
+        """It is too long."""
+        ...
+
+    def add(self, data: bytes) -> None:
+        """One more piece."""
+        ...
+
+    def answer(self, exchange: "Exchange") -> StoredAnswer | None:
+        """The answer, if it may be kept."""
+        ...
+
+
+@dataclass(slots=True)
+class CacheUse:
+    """A request's use of the response cache (see `addons.replay_cache`).
+
+    Attributes:
+        reads: a stored answer will do.
+        seconds: how long the answer is kept, and how old a stored one may be.
+        fingerprint: what the request is known by.
+        recording: the provider's answer, while it passes.
+        answer: the stored answer that was given instead.
+    """
+
+    reads: bool
+    seconds: int
+    fingerprint: bytes = field(default=b"", repr=False)
+    recording: AnswerRecording | None = None
+    answer: StoredAnswer | None = None
 
 
 @dataclass(slots=True)
@@ -124,6 +166,7 @@ class Exchange:
         usage_filter: keeps the usage chunk back where it was our wish, not the client's.
         guard: keeps the key out of what comes back.
         client_gone: the client has left; the answer is read on only to learn its usage.
+        cache: what the request wants of the response cache; None: nothing.
         recorded: the row was written; there is exactly one.
         row: the row as it will be written, if somebody looks (see `addons.inspection`).
     """
@@ -158,6 +201,7 @@ class Exchange:
     error: str | None = None
     meter: UsageMeter | None = None
     client_gone: bool = False
+    cache: CacheUse | None = None
     recorded: bool = False
     row: dict[str, Any] | None = field(default=None, repr=False)
 

@@ -2,10 +2,11 @@
 
     begin            the head has arrived
     requestheaders   credentials off → CORS → head check → route → token → account → limits
-    request          body check → where to, with which headers → month; then it goes upstream
+    request          body check → where to, with which headers → a stored answer? → month; then
+                     the stored answer is replayed, or the request goes upstream
     wire_headers     the provider key, opened for the one write that needs it
     responseheaders  the provider answers
-    responsedata     bytes pass; usage is read along
+    responsedata     bytes pass; usage is read along; who asked for it has them stored
     response, error  the row
 
 `addons.stream` calls these in this order. Every step that may admit a request returns None to let
@@ -21,23 +22,25 @@ from datetime import UTC, datetime
 from mitmproxy import http
 from mitmproxy.connection import Client
 
-from addons import answers, rows
+from addons import answers, forwarding, rows
 from addons.admission import Admission
 from addons.answers import Answer
 from addons.body_budget import BodyBudget
 from addons.body_checker import BodyChecker
-from addons.credentials import KeyGuard, choose_mode, label, take_credentials
+from addons.credentials import choose_mode, label, take_credentials
 from addons.exchange import Exchange, Headers, Marks, Mode
-from addons.headers import check_head, client_headers, upstream_headers
+from addons.headers import check_head, client_headers
 from addons.keyring import Keyring
 from addons.meter import Meter
-from addons.outcome import Outcome, Refused
+from addons.outcome import Outcome, Refused, shutting_down
 from addons.probes import Probes, RequestMetrics
-from addons.providers.base import MethodNotAllowedError, RouteTable, UnknownRouteError
+from addons.providers.base import RouteTable
+from addons.replay_cache import ReplayCache, replay, take_cache_wish
+from addons.routing import cross_origin, find_route
 from addons.usage_chunk import UsageChunkFilter
 from addons.validation import ask_for_usage
-from storage import keys as provider_keys
 from storage.identifiers import uuid7
+from storage.response_cache import StoredAnswer
 from storage.sealing import MasterKeys
 from storage.settings import Settings
 
@@ -58,6 +61,7 @@ class Gateway:
         keys: opens sealed provider keys.
         recorder: writes rows.
         checker: checks bodies.
+        cache: answers that are given again.
         probes: answers what a balancer or Prometheus asks.
         metrics: counts.
     """
@@ -72,6 +76,7 @@ class Gateway:
         keys: MasterKeys,
         recorder: rows.RowWriter,
         checker: BodyChecker,
+        cache: ReplayCache,
         probes: Probes,
         metrics: RequestMetrics,
     ) -> None:
@@ -81,6 +86,7 @@ class Gateway:
         self.drain_bytes = settings.drain_bytes
         self._bodies = BodyBudget(settings.max_body_bytes)
         self._checker = checker
+        self._cache = cache
         self._cors_origins = {origin.encode() for origin in settings.cors_origins}
         self._allow_anonymous = settings.anonymous_pass_through
         self._routes = routes
@@ -91,6 +97,7 @@ class Gateway:
         self._probes = probes
         self._metrics = metrics
         self._refusals = rows.RefusalRows(time.monotonic)
+        self.is_draining = False  # answers are the last of their connections; then it stops:
         self.is_stopping = False
         # Somebody looks (mitmweb, the console, `-w`): flows are made. Set by the addon.
         self.is_observed = False
@@ -121,64 +128,24 @@ class Gateway:
             Refused: 400, 401, 403, 404, 405, 413, 429 or 503.
         """
         found = take_credentials(exchange)
-        if answer := self._cross_origin(exchange) or self._probes.answer(exchange):
+        if answer := cross_origin(exchange, self._cors_origins, self._routes):
+            return answer
+        if answer := await self._probes.answer(exchange):
             return answer
         check_head(exchange)
-        self._find_route(exchange)
+        find_route(exchange, self._routes)
         choose_mode(exchange, found, allow_anonymous=self._allow_anonymous)
         await self._identify(exchange)
         await self._admission.admit(exchange)
+        exchange.cache = take_cache_wish(exchange)
         self._bodies.check_declared(exchange)
         exchange.marks.admitted = time.monotonic()
         return None
 
-    def _cross_origin(self, exchange: Exchange) -> Answer | None:
-        """CORS (SPEC section 7): a listed origin is remembered, any other is refused."""
-        origin = exchange.header(b"origin")
-        if origin is None:
-            return None
-        if origin not in self._cors_origins:
-            raise Refused(
-                403,
-                "origin_not_allowed",
-                "This origin may not call Metrion from a browser. The operator can list it in "
-                "METRION_CORS_ORIGINS.",
-            )
-        exchange.cors_origin = origin
-        if exchange.method != "OPTIONS":
-            return None
-        if exchange.header(b"access-control-request-method") is None:
-            return None
-        return answers.preflight_answer(exchange, self._methods_of(exchange.path))
-
-    def _methods_of(self, path: str) -> str:
-        try:
-            self._routes.match("", path)
-        except MethodNotAllowedError as error:
-            return str(error)
-        except UnknownRouteError:
-            raise _unknown_route() from None
-        raise AssertionError("no route takes an empty method")
-
-    def _find_route(self, exchange: Exchange) -> None:
-        try:
-            exchange.route = self._routes.match(exchange.method, exchange.path)
-        except UnknownRouteError:
-            raise _unknown_route() from None
-        except MethodNotAllowedError as error:
-            raise Refused(
-                405,
-                "method_not_allowed",
-                f"This path takes {error} only.",
-                headers={"allow": str(error)},
-            ) from None
-        exchange.provider = exchange.route.provider
-        exchange.model = exchange.route.model
-
     async def _identify(self, exchange: Exchange) -> None:
         """The account behind the token, and that there is a key to use."""
         if self.is_stopping:
-            raise Refused(503, "unavailable", "Metrion is shutting down.", retry_after=1)
+            raise shutting_down()
         token, exchange.token = exchange.token, None
         exchange.requester = _requester(exchange)
         if token is None and exchange.is_anonymous and self._allow_anonymous:
@@ -213,47 +180,43 @@ class Gateway:
         route = exchange.route
         if route is None or exchange.marks.admitted is None:
             raise RuntimeError("a request that was not admitted cannot be forwarded")
+        digest = b""
         if route.endpoint.method == "GET":
             if exchange.body:
                 raise Refused(400, "invalid_request", "A GET request takes no body here.")
         else:
-            facts = await self._checker.check(exchange.body, route.endpoint)
+            facts = await self._checker.check(
+                exchange.body, route.endpoint, with_digest=exchange.cache is not None
+            )
+            digest = bytes.fromhex(facts.digest)
             exchange.model = exchange.model or facts.model
             exchange.streamed = facts.streamed
             if facts.silent_on_usage:
                 exchange.body = ask_for_usage(exchange.body)
                 exchange.usage_filter = UsageChunkFilter()
         origin = self._routes.origins[route.provider.name]
-        exchange.upstream_headers = upstream_headers(exchange, origin.host_header)
-        query = f"?{exchange.query}" if exchange.query else ""
-        exchange.upstream_path = route.path + query
-        self._admission.count_forwarded(exchange)
+        forwarding.prepare(exchange, origin)
+        stored = await self._cache.find(exchange, digest) if exchange.cache else None
+        await self._admission.count_forwarded(exchange)
+        if stored is not None:
+            return self._replay(exchange, stored)
         exchange.origin = origin
         self._metrics.forwarded()
         return None
 
-    def wire_headers(self, exchange: Exchange) -> Headers:
-        """The header that holds the provider key, opened for this one write.
+    def _replay(self, exchange: Exchange, stored: StoredAnswer) -> Answer:
+        """A stored answer instead of the provider's, after its row."""
+        if exchange.cache is not None:
+            exchange.cache.answer = stored
+        answer = replay(exchange, stored)
+        exchange.status = answer.status
+        exchange.marks.first_byte = time.monotonic()
+        self._end(exchange, Outcome.OK)
+        return answer
 
-        The caller puts it into the head that is written and drops it. What stays until the
-        exchange ends is the guard that keeps the key out of what comes back.
-        """
-        route, caller = exchange.route, exchange.caller
-        if route is None:
-            raise RuntimeError("no key without a route")
-        if exchange.mode is Mode.PASS_THROUGH:
-            if exchange.own_key is None:
-                raise RuntimeError("a caller's own key is written once")
-            key, exchange.own_key = exchange.own_key.encode(), None
-        elif caller is not None:
-            provider = route.provider.name
-            binding = provider_keys.key_binding(caller.account_id, provider)
-            key = self._keys.open(caller.sealed_keys[provider], binding)
-        else:
-            raise RuntimeError("no stored key without an account")
-        exchange.guard = KeyGuard(key)
-        place = route.key_place
-        return [(place.header.encode(), place.prefix.encode() + key)]
+    def wire_headers(self, exchange: Exchange) -> Headers:
+        """The header that holds the provider key, opened for this one write."""
+        return forwarding.wire_headers(exchange, self._keys)
 
     # ---- the answer -------------------------------------------------------------------------
 
@@ -278,6 +241,9 @@ class Gateway:
                 values.get(b"content-encoding", b"").decode("latin-1"),
             )
         kept.append((b"x-metrion-request-id", str(exchange.id).encode()))
+        if exchange.cache:
+            self._cache.begin(exchange, kept)
+            kept.append((b"x-metrion-cache", b"MISS"))
         return kept + answers.cors_headers(exchange)
 
     def responsedata(self, exchange: Exchange, data: bytes) -> bytes:
@@ -291,7 +257,10 @@ class Gateway:
             if exchange.meter.heard_last_word:
                 # Its row is on disk before the client reads that the stream is over.
                 self._end(exchange, _outcome_of(exchange))
-        return exchange.usage_filter.feed(data) if exchange.usage_filter else data
+        passed = exchange.usage_filter.feed(data) if exchange.usage_filter else data
+        if exchange.cache and exchange.cache.recording:
+            exchange.cache.recording.add(passed)
+        return passed
 
     def response(self, exchange: Exchange) -> bytes:
         """The answer is whole: the row, then the bytes that were held back, if any."""
@@ -301,6 +270,9 @@ class Gateway:
         self._end(exchange, _outcome_of(exchange))
         if exchange.usage_filter:
             rest = exchange.usage_filter.feed(rest) + exchange.usage_filter.finish()
+        if exchange.cache and exchange.cache.recording:
+            exchange.cache.recording.add(rest)
+            self._cache.end(exchange)
         return rest
 
     def error(self, exchange: Exchange, outcome: Outcome) -> None:
@@ -316,8 +288,7 @@ class Gateway:
         except Refused as refused:
             return self.refuse(exchange, refused)
         except asyncio.CancelledError:
-            message = "Metrion is shutting down."
-            return self.refuse(exchange, Refused(503, "unavailable", message, retry_after=1))
+            return self.refuse(exchange, shutting_down())
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it is
             return self.defect(exchange, error)
 
@@ -375,6 +346,8 @@ class Gateway:
             left_out = self._refusals.take_left_out(caller.account_id)
             row = rows.request_log(exchange, left_out=left_out)
             self._recorder.record(row)
+            if was_forwarded:
+                self._metrics.timed(route.provider.name, row["latency_ms"], row["overhead_ms"])
             exchange.row = self._recorder.complete(row) if self.is_observed else None
 
 
@@ -390,11 +363,3 @@ def _outcome_of(exchange: Exchange) -> Outcome:
         return Outcome.CLIENT_CLOSED
     failed = exchange.status is None or exchange.status >= FIRST_ERROR_STATUS
     return Outcome.PROVIDER_ERROR if failed else Outcome.OK
-
-
-def _unknown_route() -> Refused:
-    return Refused(
-        404,
-        "unknown_route",
-        "Metrion has no such route. The README lists all of them.",
-    )

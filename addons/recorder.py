@@ -255,6 +255,8 @@ class Recorder:
         usage = NO_USAGE if row.get("cached") else TokenUsage.from_json(said or {})
         at = datetime.fromisoformat(row["created_at"])
         price = self._prices.price(row["provider"] or "", row["model"], usage, at)
+        if row.get("cached"):
+            row["saved_usd"] = self._saved(row, said or {}, at)
         row.update(
             input_tokens=usage.input_tokens,
             cache_read_tokens=usage.cache_read_tokens,
@@ -266,6 +268,15 @@ class Recorder:
             price_source=price.source if price else None,
         )
         return row
+
+    def _saved(self, row: Row, said: Mapping[str, Any], at: datetime) -> str | None:
+        """Return USD: what the stored answer used when it was made, at the prices of now."""
+        try:
+            used = TokenUsage.from_json(said)
+        except TypeError:
+            return None  # stored by a newer version
+        price = self._prices.price(row["provider"] or "", row["model"], used, at)
+        return str(price.cost_usd) if price else None
 
     def _reject(self, record: bytes, reason: str) -> None:
         self.counts.rejected += 1

@@ -37,26 +37,36 @@ def request_log(exchange: Exchange, *, left_out: int) -> dict[str, Any]:
         left_out: refused requests before this one that have no row.
     """
     marks, route, caller, meter = exchange.marks, exchange.route, exchange.caller, exchange.meter
+    replayed = exchange.cache.answer if exchange.cache else None
+    usage = meter.usage if meter else None
     return {
         "id": str(exchange.id),
         "account_id": str(caller.account_id) if caller else None,
         "created_at": exchange.created_at.isoformat(),
         "provider": route.provider.name if route else None,
         "endpoint": route.endpoint.name if route else None,
-        "model": label((meter.model if meter else None) or exchange.model, MODEL_MAX_CHARS),
+        "model": label(_model(exchange), MODEL_MAX_CHARS),
         "requester": label(exchange.requester, REQUESTER_MAX_CHARS),
         "mode": exchange.mode.value,
         "status": exchange.status,
         "outcome": exchange.outcome.value,
         "streamed": exchange.streamed,
-        "cached": False,
-        "usage": meter.usage if meter else None,
+        "cached": replayed is not None,
+        # Of a stored answer what it used when it was made: that is what it saves now.
+        "usage": replayed.usage if replayed else usage,
         "latency_ms": milliseconds(marks.head, marks.end),
         "ttfb_ms": milliseconds(marks.head, marks.first_byte),
         "overhead_ms": overhead_ms(marks),
         "error": _error(exchange, left_out),
         "left_out": left_out,
     }
+
+
+def _model(exchange: Exchange) -> str | None:
+    """As the provider returned it, else as asked for."""
+    if exchange.cache and exchange.cache.answer:
+        return exchange.cache.answer.model
+    return (exchange.meter.model if exchange.meter else None) or exchange.model
 
 
 def _error(exchange: Exchange, left_out: int) -> str | None:

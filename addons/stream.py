@@ -36,10 +36,17 @@ from mitmproxy.proxy.layers.http._events import (
 )
 
 from addons.answers import Answer
-from addons.exchange import Exchange, Phase
+from addons.exchange import Exchange, Headers, Phase
 from addons.inspection import FlowView
 from addons.messages import framing, is_short, request_head, response_head, to_response
-from addons.outcome import Outcome, Refused
+from addons.outcome import (
+    Outcome,
+    Refused,
+    provider_timeout,
+    provider_unreachable,
+    request_timeout,
+    shutting_down,
+)
 from addons.policy import Policy
 from addons.waiting import NEVER, Commands, DeadlineExpired, Timekeeper, WaitingLayer
 
@@ -195,13 +202,7 @@ class GatewayStream(WaitingLayer):
             None,
         )
         if error:
-            refused = Refused(
-                502,
-                "provider_unreachable",
-                "The provider cannot be reached.",
-                outcome=Outcome.PROVIDER_ERROR,
-            )
-            yield from self._send_answer(self.policy.refuse(exchange, refused))
+            yield from self._send_answer(self.policy.refuse(exchange, provider_unreachable()))
             return
         self.upstream = self.context.server = connection
         self.phase = Phase.WAIT
@@ -232,7 +233,8 @@ class GatewayStream(WaitingLayer):
             response.status_code,
             response.data.reason,
             headers,
-            framing=framing(self.request, headers, has_body=not event.end_stream),
+            framing=framing(self.request, headers, has_body=not event.end_stream)
+            + self._farewell(),
         )
         exchange.marks.answered = time.monotonic()
         if event.end_stream:
@@ -266,11 +268,12 @@ class GatewayStream(WaitingLayer):
     def _answer_end(self) -> Commands:
         if self.phase is not Phase.ANSWER:
             return
+        rest = self.policy.response(self.exchange)
         if self.client_gone:
-            yield from self._end_early(Outcome.CLIENT_CLOSED)
+            if self._view:
+                yield from self._view.failed(Outcome.CLIENT_CLOSED.value)
             yield from self._drop()
             return
-        rest = self.policy.response(self.exchange)
         if self._view:
             self._view.response_data(rest)
             yield from self._view.ended()
@@ -279,6 +282,11 @@ class GatewayStream(WaitingLayer):
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
         yield from self._drop()
 
+    def _farewell(self) -> Headers:
+        """What tells the client to send its next request to another process."""
+        says_so = self.policy.is_draining and not self.exchange.http2
+        return [(b"connection", b"close")] if says_so else []
+
     def _send_answer(self, answer: Answer) -> Commands:
         """Answer the request ourselves, whatever its phase; its row has been written."""
         self.deadline = NEVER
@@ -286,6 +294,8 @@ class GatewayStream(WaitingLayer):
             yield from self._view.answered(answer)
         response = to_response(answer)
         body = b"" if self.exchange.method == "HEAD" else answer.body
+        ending = framing(self.request, answer.headers, has_body=bool(body))
+        response.headers.fields += tuple(ending + self._farewell())
         if not self._request_done:
             if not self._keeps_alive and not self.exchange.http2:
                 response.headers["connection"] = "close"
@@ -293,8 +303,8 @@ class GatewayStream(WaitingLayer):
             self.phase = Phase.DISCARD
             self.set_deadline(self.policy.idle_timeout)
         yield SendHttp(ResponseHeaders(self.stream_id, response, not body), self.context.client)
-        if body:
-            yield SendHttp(ResponseData(self.stream_id, body), self.context.client)
+        for piece in answer.pieces if body else ():
+            yield SendHttp(ResponseData(self.stream_id, piece), self.context.client)
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
         if self._request_done:
             yield from self._drop()
@@ -349,25 +359,22 @@ class GatewayStream(WaitingLayer):
         if self.client_gone:
             yield from self._stop_draining()
             return
+        stops = self.policy.is_stopping
         match self.phase:
             case Phase.HEAD | Phase.BODY:
-                refused = Refused(408, "request_timeout", "The request did not arrive in time.")
+                refused = shutting_down() if stops else request_timeout()
                 self._forget_body()
                 yield from self._send_answer(self.policy.refuse(self.exchange, refused))
             case Phase.CONNECT | Phase.WAIT:
                 yield from self._close_upstream()
-                seconds = f"{self.policy.header_timeout:g}"
-                refused = Refused(
-                    504,
-                    "provider_timeout",
-                    f"The provider did not answer within {seconds} seconds.",
-                    outcome=Outcome.TIMEOUT,
-                )
+                late = provider_timeout(self.policy.header_timeout)
+                refused = shutting_down(Outcome.TIMEOUT) if stops else late
                 yield from self._send_answer(self.policy.refuse(self.exchange, refused))
             case Phase.ANSWER:
+                self.exchange.error = shutting_down().message if stops else None
                 yield from self._end_early(Outcome.TIMEOUT)
                 yield from self._close_upstream()
-                yield from self._break_off("the provider fell silent")
+                yield from self._break_off("no more of the answer will come")
                 yield from self._drop()
             case Phase.DISCARD:
                 yield from self._break_off("the request did not end")

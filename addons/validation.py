@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import jiter
 
+from addons.canonical_json import canonical_digest
 from addons.outcome import Refused
 from addons.providers.base import Endpoint
 
@@ -33,6 +34,7 @@ class BodyFacts:
     Attributes:
         model: as asked for; None where the endpoint has none in its body.
         streamed: the client wants a stream.
+        digest: of what the body means, if it was asked for (see `addons.canonical_json`).
         silent_on_usage: a stream whose usage the provider tells only when asked, and the client
             said neither yes nor no.
     """
@@ -40,9 +42,10 @@ class BodyFacts:
     model: str | None
     streamed: bool
     silent_on_usage: bool
+    digest: str = ""
 
 
-def check_body(body: bytes, endpoint: Endpoint) -> BodyFacts:
+def check_body(body: bytes, endpoint: Endpoint, *, with_digest: bool = False) -> BodyFacts:
     """Parse and check a body.
 
     Raises:
@@ -65,6 +68,7 @@ def check_body(body: bytes, endpoint: Endpoint) -> BodyFacts:
         silent_on_usage=streamed
         and endpoint.usage_on_request
         and _is_silent_on_usage(fields.get("stream_options")),
+        digest=canonical_digest(body).hex() if with_digest else "",
     )
 
 

@@ -28,10 +28,12 @@ from addons.keyring import Keyring
 from addons.probes import Probes, RequestMetrics
 from addons.providers import load_providers
 from addons.providers.base import RouteTable
+from addons.replay_cache import ReplayCache
 from scripts.fake_provider import FakeProvider
 from storage.callers import Caller
 from storage.errors import DatabaseUnavailable
 from storage.keys import key_binding
+from storage.response_cache import StoredAnswer
 from storage.sealing import MasterKeys
 from storage.settings import Settings
 
@@ -68,6 +70,22 @@ class Rows:
         return self.rows
 
 
+class MemoryAnswers:
+    """Stands where the response cache's table stands; nothing gets old in it."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[uuid.UUID, bytes], StoredAnswer] = {}
+
+    async def find(self, account_id: uuid.UUID, fingerprint: bytes, max_age: int) -> Any:
+        return self.answers.get((account_id, fingerprint))
+
+    async def store(
+        self, account_id: uuid.UUID, fingerprint: bytes, answer: StoredAnswer, life: int
+    ) -> bool:
+        self.answers[account_id, fingerprint] = answer
+        return True
+
+
 class MemoryService:
     """`addons.service.Service` without a database."""
 
@@ -101,10 +119,12 @@ class MemoryService:
                 rate_per_minute=settings.rate_per_minute,
                 monthly_requests_free=settings.monthly_requests_free,
                 now=time.time,
+                digest=lambda text: keys.digests("limits", text)[0].hex(),
             ),
             keys=keys,
             recorder=self.recorder,
             checker=self.checker,
+            cache=ReplayCache(MemoryAnswers(), registry),
             probes=Probes(registry, lambda: self.gateway.is_stopping, lambda: True),
             metrics=RequestMetrics(registry),
         )
@@ -118,6 +138,9 @@ class MemoryService:
     def stop(self) -> None:
         self.checker.kill()
 
+    async def close(self) -> None:
+        await self.checker.close()
+
 
 class Proxy:
     """A running proxy.
@@ -127,7 +150,14 @@ class Proxy:
         rows: what it recorded.
     """
 
-    def __init__(self, settings: Settings, addons: list[object], **flags: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        addons: list[object],
+        make_service: Callable[[Settings], Any] | None = None,
+        **flags: Any,
+    ) -> None:
+        self._make_service = make_service or MemoryService
         self._addons = addons
         self._settings = settings
         self._flags = flags
@@ -140,8 +170,8 @@ class Proxy:
         asyncio.run(self._main())
 
     async def _main(self) -> None:
-        self.service = MemoryService(self._settings)
-        self.rows = self.service.recorder
+        self.service = self._make_service(self._settings)
+        self.rows = getattr(self.service, "recorder", None)
         self.gateway = self.service.gateway
         self.addon = MetrionAddon(lambda: self.service, is_observed=bool(self._addons))
         self.master = DumpMaster(options.Options(), with_termlog=False, with_dumper=False)
@@ -163,7 +193,7 @@ class Proxy:
                 await asyncio.sleep(0.01)
             self.port = server.listen_addrs()[0][1]
             self._ready.set()
-        await self.service.checker.close()
+        await self.service.close()
 
     async def _close(self) -> None:
         # mitmproxy leaves its listener and its clients to the end of the process
@@ -264,6 +294,18 @@ class RawClient:
         """Close without a farewell (RST)."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.close()
+
+
+@pytest.fixture(scope="session")
+def proxy_type() -> type[Proxy]:
+    """To start one that lives longer than a test."""
+    return Proxy
+
+
+@pytest.fixture(scope="session")
+def client_type() -> type[RawClient]:
+    """To connect to it."""
+    return RawClient
 
 
 @pytest.fixture(scope="session")

@@ -391,9 +391,7 @@ def test_other_origins_get_nothing(origin, method, cors_client, provider, chat):
 # ---- fails closed ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "step", ["requestheaders", "request", "_identify", "_find_route", "wire_headers"]
-)
+@pytest.mark.parametrize("step", ["requestheaders", "request", "_identify", "wire_headers"])
 def test_a_step_that_raises_gives_an_error_and_sends_nothing(
     step, start_proxy, connect_to, provider, chat, monkeypatch, caplog
 ):
