@@ -28,7 +28,14 @@ _PASSED_ON = (
 _EVERY = frozenset({"data_dir", "region", "allowed_regions"})
 _SEALING = frozenset({"master_key_file", "master_keys", "master_keys_command"})
 _MAIL_AND_BILLING = frozenset(
-    {"smtp_url", "stripe_secret_key", "stripe_webhook_secret", "stripe_price_id", "stripe_api_base"}
+    {
+        "smtp_url",
+        "dashboard_url",
+        "stripe_secret_key",
+        "stripe_webhook_secret",
+        "stripe_price_id",
+        "stripe_api_base",
+    }
 )
 _MONEY = frozenset({"eur_per_usd", "chf_per_usd", "rates_date", "prices_file"})
 _LIMITS = frozenset({"rate_per_minute", "monthly_requests_free"})

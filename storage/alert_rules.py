@@ -112,8 +112,8 @@ class Definition:
         ):
             raise InvalidValue("providers are named as in the list of providers")
         name = " ".join(self.name.split())
-        if len(name) > LONGEST_NAME:
-            raise InvalidValue(f"a name has {LONGEST_NAME} characters at most")
+        if len(name) > LONGEST_NAME or not name.isprintable():
+            raise InvalidValue(f"a name has {LONGEST_NAME} characters at most, all printable")
         return Definition(
             type=self.type,
             unit=self.unit,

@@ -105,9 +105,13 @@ class Settings(BaseSettings):
     smtp_url: SecretStr | None = None
     """`smtp[s]://user:password@host:port`; None: mails are kept in the data directory."""
     stripe_secret_key: SecretStr | None = None
+    """Takes payments by Stripe, together with the next two; None: the operator sets plans."""
     stripe_webhook_secret: SecretStr | None = None
-    stripe_price_id: str | None = None
-    stripe_api_base: str = "https://api.stripe.com"
+    """What Stripe signs webhooks with (`whsec_…`)."""
+    stripe_price_id: Annotated[str, Field(max_length=255)] | None = None
+    """The recurring price of Pro (`price_…`)."""
+    stripe_api_base: Annotated[str, Field(max_length=500)] = "https://api.stripe.com"
+    """Where Stripe's API is: `https://host[:port]`."""
 
     region: str = "eu-west-1"
     """Where this deployment keeps its data, as declared by the operator."""
@@ -115,6 +119,8 @@ class Settings(BaseSettings):
     """Regions `region` may be."""
     proxy_url: Annotated[str, Field(max_length=500)] | None = None
     """Where clients reach the proxy, for the snippets on the pages: `https://host[:port]`."""
+    dashboard_url: Annotated[str, Field(max_length=500)] | None = None
+    """Where people reach the dashboard, for links in mails: `https://host[:port]`."""
     registration: Literal["open", "invite", "closed"] = "open"
     """Who may sign in for the first time."""
 
@@ -175,7 +181,7 @@ class Settings(BaseSettings):
     def _check_smtp_url(cls, url: SecretStr | None) -> SecretStr | None:
         return _with_scheme(url, {"smtp", "smtps"}, "smtp://user:password@host:587")
 
-    @field_validator("proxy_url")
+    @field_validator("proxy_url", "dashboard_url")
     @classmethod
     def _check_proxy_url(cls, url: str | None) -> str | None:
         if url is not None:
@@ -195,6 +201,23 @@ class Settings(BaseSettings):
         for origin in origins:
             _check_origin(origin, "each origin")
         return origins
+
+    @field_validator("stripe_api_base")
+    @classmethod
+    def _check_stripe_api_base(cls, url: str) -> str:
+        url = url.removesuffix("/")
+        _check_origin(url, "it")
+        return url
+
+    @model_validator(mode="after")
+    def _check_stripe(self) -> Self:
+        names = ("stripe_secret_key", "stripe_webhook_secret", "stripe_price_id")
+        missing = [_name(name) for name in names if getattr(self, name) is None]
+        if 0 < len(missing) < len(names):
+            raise ValueError(
+                f"{', '.join(map(_name, names))} belong together: {' and '.join(missing)} missing"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_region(self) -> Self:
