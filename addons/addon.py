@@ -14,8 +14,9 @@ import collections
 import logging
 import os
 import re
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -29,6 +30,7 @@ from mitmproxy.proxy import layer, mode_specs
 
 from addons.bounded_view import BoundedView
 from addons.commands import MetrionCommands
+from addons.connections import Acceptor, drain, serve_by
 from addons.content_view import MetrionContentview
 from addons.inspection import MARK, facts_in
 from addons.layer import GatewayLayer, closed_layer, gateway_layer
@@ -92,16 +94,23 @@ class MetrionAddon:
     Args:
         build: makes the service once the event loop runs.
         is_observed: make flows, for mitmweb and its like; production has nobody who looks.
+        listeners: sockets to take connections from; none: mitmproxy opens its own.
     """
 
     def __init__(
-        self, build: Callable[[], Service] = build_service, *, is_observed: bool = True
+        self,
+        build: Callable[[], Service] = build_service,
+        *,
+        is_observed: bool = True,
+        listeners: Sequence[socket.socket] = (),
     ) -> None:
         self._build = build
         self._is_observed = is_observed
         self._service: Service | None = None
         self._layers: dict[str, GatewayLayer] = {}
         self._start: asyncio.Task[None] | None = None
+        self._listeners = listeners
+        self._acceptor: Acceptor | None = None
         self._bounded = BoundedView()
         self._commands = MetrionCommands(self._flush, self.drain)
         self.addons = [self._commands] if is_observed else []  # mitmproxy's name for parts
@@ -139,8 +148,11 @@ class MetrionAddon:
         ctx.options.update(
             connection_strategy="lazy",  # there is nothing to connect to
             block_global=False,  # clients with public addresses are what a gateway is for
-            server=True,
+            server=not self._listeners,
         )
+        if self._listeners:
+            self._acceptor = Acceptor(self._listeners, serve_by(server, ctx.options.mode[0]))
+            return
         # The option opens the listener in a task of mitmproxy's; this waits for it.
         await server.servers.update([mode_specs.ProxyMode.parse(ctx.options.mode[0])])
         if not server.listen_addrs():
@@ -153,15 +165,19 @@ class MetrionAddon:
         Args:
             seconds: how long that may take.
         """
-        if self._service is not None:
-            self._service.gateway.is_stopping = True
+        if self._service is None:
+            return
+        gateway = self._service.gateway
+        gateway.is_draining = True
+        if self._acceptor is not None:
+            self._acceptor.stop()
+        await asyncio.sleep(0)  # what waits at the listener is taken before it is closed
         await _proxy_server().servers.update([])
-        try:
-            async with asyncio.timeout(seconds):
-                for ours in list(self._layers.values()):
-                    await ours.is_empty.wait()
-        except TimeoutError:
-            logger.warning("requests were still under way when the time to drain was over")
+
+        def refuse_all() -> None:
+            gateway.is_stopping = True
+
+        await drain(_proxy_server(), self._layers, seconds, refuse_all)
 
     def configure(self, updated: set[str]) -> None:
         """Refuse at run time what `running` refuses at the start."""
@@ -260,7 +276,6 @@ class MetrionAddon:
     def request(self, flow: http.HTTPFlow) -> None:
         """As `requestheaders`: replays of whole requests start here."""
         self.requestheaders(flow)
-
 
     # ---- those who look ---------------------------------------------------------------------
 

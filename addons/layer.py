@@ -13,6 +13,7 @@ deadlines.
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import cast
 
 from mitmproxy.connection import Connection, Server
@@ -41,6 +42,11 @@ TICK_SLACK_SECONDS = 0.002
 # Writes of one event are joined up to this size.
 JOIN_MAX_BYTES = 64 * 1024
 HTTP1_ALPN = (b"http/1.1",)
+
+
+@dataclass
+class ServerStops(events.Event):
+    """The process ends now: what is under way is broken off."""
 
 
 class GatewayLayer(HttpLayer):
@@ -94,6 +100,9 @@ class GatewayLayer(HttpLayer):
             yield from super()._handle_event(event)
         elif isinstance(event, events.Wakeup) and event.command not in self.command_sources:
             yield from self._tick_arrived(event)
+        elif isinstance(event, ServerStops):
+            for stream_id, stream in list(self.streams.items()):
+                yield from self.event_to_child(stream, DeadlineExpired(stream_id))
         elif isinstance(event, events.ConnectionEvent) and not self._is_known(event.connection):
             return  # the last word of a connection that was given up
         else:
@@ -104,6 +113,12 @@ class GatewayLayer(HttpLayer):
 
     def _is_known(self, connection: Connection) -> bool:
         return connection in self.connections
+
+    @property
+    def is_resting(self) -> bool:
+        """No request is under way, and nothing of the next one has come."""
+        server = self.connections.get(self.context.client)
+        return not self.streams and (not isinstance(server, GatewayHttp1Server) or server.is_idle)
 
     def make_stream(self, stream_id: int) -> Commands:
         """One more request."""

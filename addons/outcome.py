@@ -47,3 +47,26 @@ class Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error o
         self.retry_after = retry_after
         self.headers = dict(headers or {})
         self.outcome = outcome
+
+
+def shutting_down(outcome: Outcome = Outcome.REFUSED) -> Refused:
+    """Why a process that ends does not serve a request."""
+    message = "Metrion is shutting down."
+    return Refused(503, "unavailable", message, retry_after=1, outcome=outcome)
+
+
+def request_timeout() -> Refused:
+    """Why a request that does not come to its end is not read on."""
+    return Refused(408, "request_timeout", "The request did not arrive in time.")
+
+
+def provider_timeout(seconds: float) -> Refused:
+    """Why a provider is not waited for any longer."""
+    message = f"The provider did not answer within {seconds:g} seconds."
+    return Refused(504, "provider_timeout", message, outcome=Outcome.TIMEOUT)
+
+
+def provider_unreachable() -> Refused:
+    """Why a request is not forwarded although it might be."""
+    message = "The provider cannot be reached."
+    return Refused(502, "provider_unreachable", message, outcome=Outcome.PROVIDER_ERROR)

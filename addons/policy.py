@@ -19,6 +19,8 @@ class Policy(Protocol):
     drain_seconds: float
     drain_bytes: int
     is_observed: bool
+    is_draining: bool
+    is_stopping: bool
 
     def begin(self, request: http.Request, client: Client) -> Exchange:
         """A new exchange; the head has arrived."""

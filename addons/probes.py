@@ -3,12 +3,22 @@
 import json
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 from addons.answers import Answer
 from addons.exchange import Exchange
+from addons.fellow_workers import Fellows
 from addons.outcome import Outcome
 
+_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
+_OVERHEAD_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 METRICS_CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -19,6 +29,8 @@ class Probes:
         registry: what `/metrics` shows.
         is_stopping: the process drains: a balancer should send no more.
         is_listening: the database is provably there.
+        is_sharing: limits are counted together with other processes; None: this one is alone.
+        fellows: the other processes behind the same port; None: there are none.
     """
 
     def __init__(
@@ -26,20 +38,25 @@ class Probes:
         registry: CollectorRegistry,
         is_stopping: Callable[[], bool],
         is_listening: Callable[[], bool],
+        is_sharing: Callable[[], bool] | None = None,
+        fellows: Fellows | None = None,
     ) -> None:
         self._registry = registry
+        self._is_sharing = is_sharing
+        self._fellows = fellows
         self._is_stopping = is_stopping
         self._is_listening = is_listening
         self._answers = {
             "/healthz": self._health,
             "/readyz": self._readiness,
-            "/metrics": self._metrics,
         }
 
-    def answer(self, exchange: Exchange) -> Answer | None:
+    async def answer(self, exchange: Exchange) -> Answer | None:
         """The answer to a probe; None if the request is none."""
         if exchange.method != "GET":
             return None
+        if exchange.path == "/metrics":
+            return await self._metrics(exchange.query)
         make = self._answers.get(exchange.path)
         return make() if make else None
 
@@ -51,15 +68,22 @@ class Probes:
         """Whether new requests are welcome.
 
         A database that is away does not make a proxy unready: cached tokens go on working, and
-        taking every proxy out of service at once would end that. It is shown.
+        taking every proxy out of service at once would end that. The same goes for the store that
+        counts for several: each then limits by itself. Both are shown.
         """
-        database = "listening" if self._is_listening() else "not listening"
+        state = {"database": "listening" if self._is_listening() else "not listening"}
+        if self._is_sharing is not None:
+            state["limits"] = "shared" if self._is_sharing() else "not shared: Valkey is away"
         if self._is_stopping():
-            return _json(503, {"status": "stopping", "database": database})
-        return _json(200, {"status": "ok", "database": database})
+            return _json(503, {"status": "stopping"} | state)
+        return _json(200, {"status": "ok"} | state)
 
-    def _metrics(self) -> Answer:
-        body = generate_latest(self._registry)
+    async def _metrics(self, query: str) -> Answer:
+        if self._fellows is None:
+            return _answer(200, METRICS_CONTENT_TYPE, generate_latest(self._registry))
+        body = await self._fellows.metrics(self._registry, query)
+        if body is None:
+            return _json(404, {"error": "there is no such worker, or it does not answer"})
         return _answer(200, METRICS_CONTENT_TYPE, body)
 
 
@@ -80,6 +104,22 @@ class RequestMetrics:
     """Counts of requests; labels are bounded: providers of the table, outcomes, codes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        ProcessCollector(registry=registry)
+        self._seconds = Histogram(
+            "metrion_request_seconds",
+            "Time from a request's head to the end of its provider's answer",
+            ["provider"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._overhead = Histogram(
+            "metrion_overhead_seconds",
+            "Metrion's own share of that time",
+            ["provider"],
+            buckets=_OVERHEAD_SECONDS,
+            registry=registry,
+        )
+        self._times: dict[str, tuple[Histogram, Histogram]] = {}
         self._ended = Counter(
             "metrion_requests",
             "Requests that got past authentication, by how they ended",
@@ -105,6 +145,17 @@ class RequestMetrics:
         self._ended.labels(provider, outcome.value).inc()
         if was_forwarded:
             self._open.dec()
+
+    def timed(self, provider: str, milliseconds: float | None, overhead: float | None) -> None:
+        """How long a forwarded request took, and how much of it was ours (both in ms)."""
+        if milliseconds is None or overhead is None:
+            return
+        times = self._times.get(provider)
+        if times is None:  # looking the children up costs more than counting
+            times = self._seconds.labels(provider), self._overhead.labels(provider)
+            self._times[provider] = times
+        times[0].observe(milliseconds / 1000)
+        times[1].observe(overhead / 1000)
 
     def refused(self, code: str) -> None:
         """Metrion answered by itself."""

@@ -4,14 +4,50 @@ Written by a thread of its own: a terminal or pipe that nobody reads must not st
 What does not fit in the queue meanwhile is left out and counted.
 """
 
+import logging
 import os
 import queue
 import threading
-from typing import Self
+from typing import Protocol, Self
 
 _QUEUED_LINES = 10_000
 _CLOSE_SECONDS = 2.0
 _NAME_WIDTH = 8
+
+
+class Voice(Protocol):
+    """Somebody who says what a supervisor and its children have to say."""
+
+    def say(self, text: str) -> None:
+        """Say something in the supervisor's own name."""
+        ...
+
+    def complain(self, text: str) -> None:
+        """Say what went wrong."""
+        ...
+
+    def line(self, name: str, line: str, *, error: bool = False) -> None:
+        """Say one line in the name of a child."""
+        ...
+
+
+class LogVoice:
+    """Says it in the log."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def say(self, text: str) -> None:
+        """Say something in the supervisor's own name."""
+        self._logger.info("%s", text)
+
+    def complain(self, text: str) -> None:
+        """Say what went wrong."""
+        self._logger.warning("%s", text)
+
+    def line(self, name: str, line: str, *, error: bool = False) -> None:
+        """Say one line in the name of a child."""
+        self._logger.info("%s: %s", name, line)
 
 
 class Console:

@@ -1,8 +1,10 @@
 """The proxy's process: `python -m scripts.proxy --port 8080`.
 
 mitmproxy with our addon and without what watches files or prints flows: nothing is reloaded, and
-nobody looks at traffic. SIGTERM and SIGINT drain: no new connections, requests under way are
-finished for up to `--drain-seconds`, rows go to disk and, if it can, to the database.
+nobody looks at traffic. SIGTERM and SIGINT drain: no new connections, those that are there are
+closed after their answers, requests under way are finished for up to `--drain-seconds` and then
+broken off, rows go to disk and, if it can, to the database. `--workers N` keeps N such processes
+on one port.
 """
 
 # mitmproxy is typed in part: what its hints leave open is unknown to pyright, not to us.
@@ -12,14 +14,18 @@ import argparse
 import asyncio
 import logging
 import signal
+import socket
 import sys
 
 from mitmproxy import options
 from mitmproxy.tools.dump import DumpMaster
 
 from addons.addon import MetrionAddon, install
+from addons.fellow_workers import Fellows
 from addons.service import Service
-from storage.errors import StorageError
+from scripts.ports import HOST
+from scripts.workers import run_workers
+from storage.errors import SettingsError, StorageError
 from storage.json_logs import log_as_json
 from storage.settings import Settings
 
@@ -29,16 +35,17 @@ _CANNOT_START = 2
 logger = logging.getLogger("metrion.proxy")
 
 
-async def serve(settings: Settings, service: Service, host: str, port: int, drain: float) -> None:
+async def serve(settings: Settings, service: Service, chosen: argparse.Namespace) -> None:
     """Serve until a signal; an addon that cannot start ends the process with exit code 1."""
     master = DumpMaster(options.Options(), with_termlog=False, with_dumper=False)
-    addon = MetrionAddon(lambda: service, is_observed=False)
+    listeners = [socket.socket(fileno=number) for number in chosen.listeners]
+    addon = MetrionAddon(lambda: service, is_observed=False, listeners=listeners)
     install(master, addon)
     master.options.update(
         mode=[CLOSED_MODE],
         server=False,
-        listen_host=host,
-        listen_port=port,
+        listen_host=chosen.host,
+        listen_port=chosen.port,
         confdir=str(settings.data_dir / "mitmproxy"),
     )
     stop = asyncio.Event()
@@ -48,31 +55,57 @@ async def serve(settings: Settings, service: Service, host: str, port: int, drai
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(master.run())
         await stop.wait()
-        await addon.drain(drain)
+        await addon.drain(chosen.drain_seconds)
         master.shutdown()
     await service.close()
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until told to end. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.proxy", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on")
-    parser.add_argument(
-        "--drain-seconds", type=float, default=10.0, help="time for requests under way at the end"
-    )
-    chosen = parser.parse_args(arguments)
+    chosen = _parse(arguments)
     log_as_json(sys.stderr)
     # Connects, disconnects and "streaming" lines of every request: nobody reads them.
     logging.getLogger("mitmproxy.proxy.server").setLevel(logging.WARNING)
     try:
         settings = Settings.load()
-        service = Service(settings)
+        if chosen.workers > 1:
+            return _run_workers(settings, chosen)
+        fellows = Fellows(chosen.worker, chosen.worker_ports) if chosen.worker else None
+        service = Service(settings, fellows)
     except StorageError as error:
         print(f"metrion proxy: {error}", file=sys.stderr)
         return _CANNOT_START
-    asyncio.run(serve(settings, service, chosen.host, chosen.port, chosen.drain_seconds))
+    asyncio.run(serve(settings, service, chosen))
     return 0
+
+
+def _run_workers(settings: Settings, chosen: argparse.Namespace) -> int:
+    if settings.valkey_url is None:
+        raise SettingsError(
+            "--workers: several processes count together what a token may send, in a Valkey: set "
+            "METRION_VALKEY_URL (redis://host:6379/0), or start one"
+        )
+    return run_workers(settings, chosen.host, chosen.port, chosen.workers, chosen.drain_seconds)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m scripts.proxy", description=__doc__)
+    parser.add_argument("--host", default=HOST, help="address to listen on")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on")
+    parser.add_argument("--workers", type=int, default=1, help="processes on this port")
+    parser.add_argument(
+        "--drain-seconds", type=float, default=10.0, help="time for requests under way at the end"
+    )
+    # What `scripts.workers` tells each of several.
+    hidden = argparse.SUPPRESS
+    parser.add_argument("--worker", type=int, default=0, help=hidden)
+    parser.add_argument("--listeners", type=_numbers, default=[], help=hidden)
+    parser.add_argument("--worker-ports", type=_numbers, default=[], help=hidden)
+    return parser.parse_args(arguments)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -22,12 +22,13 @@ _WATCH_SECONDS = 0.25
 def main() -> None:
     """Tie this process to its supervisor and run the module."""
     supervisor, module = int(sys.argv[1]), sys.argv[2]
-    _die_with(supervisor)
+    die_with(supervisor)
     sys.argv = sys.argv[2:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def _die_with(supervisor: int) -> None:
+def die_with(supervisor: int) -> None:
+    """Let this process die with its parent; on Linux also when it becomes another program."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != supervisor:  # it died before the line above

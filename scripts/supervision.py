@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
-from scripts.console import Console
+from scripts.console import Voice
 
 FIRST_DELAY_SECONDS: Final = 0.2
 LONGEST_DELAY_SECONDS: Final = 10.0
@@ -20,6 +20,7 @@ _PROBE_SECONDS = 0.05
 _PROBE_TIMEOUT_SECONDS = 5.0
 _LONGEST_LINE_BYTES = 16_384
 _LAST_WORDS_SECONDS = 0.2
+_TOLD_TO_END = "status 0"
 
 
 class StartError(Exception):
@@ -71,18 +72,23 @@ class ChildSpec:
 
     name: str
     command: Sequence[str]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] | None
+    """None: this process's own."""
     folder: Path
     is_ready: Callable[[], Awaitable[bool]] | None = None
     """Asked until it says yes, once, after the first start; None: running is enough."""
     stop_seconds: float = 20.0
     """From SIGTERM to SIGKILL."""
+    open_files: Sequence[int] = ()
+    """Descriptors that it inherits, by the same numbers."""
+    shares_output: bool = False
+    """It writes where this process writes, instead of to the console."""
 
 
 class ChildProcess:
     """A child process whose output goes to the console, under its name."""
 
-    def __init__(self, spec: ChildSpec, console: Console) -> None:
+    def __init__(self, spec: ChildSpec, console: Voice) -> None:
         self.name = spec.name
         self.spec = spec
         self._console = console
@@ -109,9 +115,12 @@ class ChildProcess:
                 lambda: _Output(self.name, self._console),
                 *self.spec.command,
                 stdin=asyncio.subprocess.DEVNULL,
-                env=dict(self.spec.environment),
+                stdout=None if self.spec.shares_output else asyncio.subprocess.PIPE,
+                stderr=None if self.spec.shares_output else asyncio.subprocess.PIPE,
+                env=None if self.spec.environment is None else dict(self.spec.environment),
                 cwd=self.spec.folder,
                 start_new_session=True,
+                pass_fds=tuple(self.spec.open_files),
             )
         except OSError as error:
             raise StartError(f"{self.name} cannot be started: {error.strerror}") from error
@@ -143,17 +152,34 @@ class ChildProcess:
 
     async def stop(self) -> None:
         """Send SIGTERM, then SIGKILL when `stop_seconds` are over."""
-        if self._transport is None or self._output is None:
+        # of its own: whoever keeps it running may have started the next one when this has ended
+        transport, output = self._transport, self._output
+        if transport is None or output is None:
             return
         with contextlib.suppress(ProcessLookupError):
-            self._transport.terminate()
+            transport.terminate()
         try:
-            await asyncio.wait_for(asyncio.shield(self._output.ended), self.spec.stop_seconds)
+            await asyncio.wait_for(asyncio.shield(output.ended), self.spec.stop_seconds)
         except TimeoutError:
             self._console.complain(f"{self.name} does not stop and is killed")
-            self.hurry()
-            await self._output.ended
-        self._transport.close()
+            with contextlib.suppress(ProcessLookupError):
+                transport.kill()
+            await output.ended
+        transport.close()
+
+    async def wait_for_successor(self, seconds: float) -> None:
+        """Wait until the next one is ready, which is started by whoever keeps this running.
+
+        Raises:
+            StartError: it was not ready in time.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while self.pid is None:  # noqa: ASYNC110 - nobody tells of its start
+                    await asyncio.sleep(_PROBE_SECONDS)
+        except TimeoutError:
+            raise StartError(f"{self.name} was not started again") from None
+        await self.wait_until_ready(seconds)
 
     def hurry(self) -> None:
         """Kill it now."""
@@ -165,7 +191,7 @@ class ChildProcess:
 class _Output(asyncio.SubprocessProtocol):
     """Passes a child's lines on and notes how it ends."""
 
-    def __init__(self, name: str, console: Console) -> None:
+    def __init__(self, name: str, console: Voice) -> None:
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.last_words = ""
         """The last line on standard error."""
@@ -212,7 +238,7 @@ class _Output(asyncio.SubprocessProtocol):
 class Fleet:
     """Programs that need each other, started in groups; the last group is stopped first."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Voice) -> None:
         self._console = console
         self._groups: list[tuple[Program, ...]] = []
 
@@ -264,9 +290,7 @@ def _first(errors: ExceptionGroup[StartError]) -> StartError:
     return _first(error) if isinstance(error, ExceptionGroup) else error
 
 
-async def keep_running(
-    program: Program, console: Console, when_started: Callable[[], None]
-) -> None:
+async def keep_running(program: Program, console: Voice, when_started: Callable[[], None]) -> None:
     """Start `program` again whenever it ends, with growing delays; runs until cancelled.
 
     `when_started` is called after every start but the first, which is the caller's.
@@ -276,7 +300,7 @@ async def keep_running(
     started_at = clock()
     while True:
         how = await program.ended()
-        if clock() - started_at >= STEADY_SECONDS:
+        if clock() - started_at >= STEADY_SECONDS or how == _TOLD_TO_END:
             delay = FIRST_DELAY_SECONDS
         console.complain(f"{program.name} has ended ({how}); it starts again in {delay:.1f} s")
         await asyncio.sleep(delay)

@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from addons.providers import load_providers
+from scripts import valkey_server
 from scripts.child_environment import base_environment, child_environment
 from scripts.console import Console
 from scripts.database_server import DatabaseServer
@@ -33,6 +34,7 @@ from scripts.installation import (
 )
 from scripts.ports import HOST, claim_port, is_listening
 from scripts.supervision import ChildProcess, ChildSpec, Fleet, Program, StartError, answers
+from scripts.workers import WorkerSockets, start_workers, worker_spec
 from storage import private_files, roles
 from storage.database import service_url
 from storage.errors import SettingsError, StorageError
@@ -41,6 +43,7 @@ from storage.settings import Settings
 
 _READY_SECONDS = 60.0
 _HIGHEST_PORT = 65535
+_WORKER_STOP_SECONDS = 20.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,6 +70,7 @@ class Supervisor:
         self._options = options
         self._console = console
         self._ready: dict[str, Any] = {}
+        self._sockets: WorkerSockets | None = None
 
     async def run(self) -> None:
         """Set up, start, keep running; ends by cancellation.
@@ -76,9 +80,14 @@ class Supervisor:
         """
         begun = time.monotonic()
         proxy_port = claim_port(self._options.proxy_port, "--proxy-port")
+        if self._options.workers > 1:
+            self._sockets = WorkerSockets(HOST, proxy_port, self._options.workers)
         api_port = claim_port(self._options.api_port, "--api-port")
         if self._settings.proxy_url is None:  # what the snippets on Integrate say
             update = {"proxy_url": _url(proxy_port)}
+            self._settings = self._settings.model_copy(update=update)
+        if self._settings.dashboard_url is None:  # where links in mails lead
+            update = {"dashboard_url": _url(api_port)}
             self._settings = self._settings.model_copy(update=update)
         administrator = await self._start_ground()
         self._console.say("bringing the database's schema up to date")
@@ -87,8 +96,13 @@ class Supervisor:
         master_keys = await prepare_master_keys(self._settings, account)
         demo = await prepare_demo(self._settings, master_keys) if self._options.demo else None
         self._console.say("starting proxy, API and jobs")
-        proxy, api, jobs = self._services(proxy_port, api_port)
-        await self.fleet.start(proxy, api, seconds=_READY_SECONDS)
+        api, jobs = self._services(api_port)
+        if self._sockets is None:
+            await self.fleet.start(self._proxy(proxy_port), api, seconds=_READY_SECONDS)
+        else:
+            workers = self._workers(self._sockets)
+            await start_workers(self.fleet, workers, self._settings, _READY_SECONDS)
+            await self.fleet.start(api, seconds=_READY_SECONDS)
         await self.fleet.start(jobs, seconds=_READY_SECONDS)  # it can wait, the others cannot
         self._ready = {
             "proxy_url": _url(proxy_port),
@@ -99,11 +113,19 @@ class Supervisor:
         self._tell(demo, has_accounts=account is not None, seconds=time.monotonic() - begun)
         await self.fleet.keep_running(self._write_ready_file)
 
+    async def stop(self) -> None:
+        """Stop all that was started; who knocks meanwhile is refused."""
+        if self._sockets is not None:
+            self._sockets.close()
+        await self.fleet.stop()
+
     async def _start_ground(self) -> SecretStr:
         """Start what the rest stands on; return the administrator's address of the database."""
         ground: list[Program] = []
         if self._options.demo:
             ground.append(self._fake_provider())
+        if self._options.workers > 1 and self._settings.valkey_url is None:
+            ground.append(self._valkey())
         if self._settings.database_url is not None:
             self._console.say("using the PostgreSQL of METRION_DATABASE_URL")
             await self.fleet.start(*ground, seconds=_READY_SECONDS)
@@ -131,16 +153,50 @@ class Supervisor:
         )
         return ChildProcess(spec, self._console)
 
-    def _services(
-        self, proxy_port: int, api_port: int
-    ) -> tuple[ChildProcess, ChildProcess, ChildProcess]:
-        proxy = ChildSpec(
+    def _valkey(self) -> ChildProcess:
+        """Return the Valkey in which several proxies count together."""
+        port = claim_port(0, "")
+        configuration, url = valkey_server.configure(self._settings.data_dir / "valkey", port)
+        self._settings = self._settings.model_copy(update={"valkey_url": url})
+        this = str(os.getpid())
+        module = [sys.executable, "-P", "-m", "scripts.valkey_server"]
+        spec = ChildSpec(
+            name="valkey",
+            command=[*module, this, str(configuration)],
+            environment=base_environment(),
+            folder=self._settings.data_dir,
+            is_ready=partial(is_listening, port),
+        )
+        return ChildProcess(spec, self._console)
+
+    def _proxy(self, port: int) -> ChildProcess:
+        spec = ChildSpec(
             name="proxy",
-            command=_command("scripts.proxy", "--port", str(proxy_port)),
+            command=_command("scripts.proxy", "--port", str(port)),
             environment=self._environment("proxy", roles.PROXY),
             folder=self._settings.data_dir,
-            is_ready=partial(answers, f"{_url(proxy_port)}/readyz"),
+            is_ready=partial(answers, f"{_url(port)}/readyz"),
         )
+        return ChildProcess(spec, self._console)
+
+    def _workers(self, sockets: WorkerSockets) -> list[ChildProcess]:
+        environment = self._environment("proxy", roles.PROXY)
+        return [
+            ChildProcess(
+                worker_spec(
+                    sockets,
+                    number,
+                    _command("scripts.proxy"),
+                    environment,
+                    self._settings.data_dir,
+                    stop_seconds=_WORKER_STOP_SECONDS,
+                ),
+                self._console,
+            )
+            for number in range(1, self._options.workers + 1)
+        ]
+
+    def _services(self, api_port: int) -> tuple[ChildProcess, ChildProcess]:
         api = ChildSpec(
             name="api",
             command=_command("scripts.serve_api", "--port", str(api_port)),
@@ -155,7 +211,7 @@ class Supervisor:
             folder=self._settings.data_dir,
         )
         console = self._console
-        return ChildProcess(proxy, console), ChildProcess(api, console), ChildProcess(jobs, console)
+        return ChildProcess(api, console), ChildProcess(jobs, console)
 
     def _environment(self, process: str, role: str) -> dict[str, str]:
         return child_environment(process, self._settings, service_url(self._settings, role))
@@ -195,11 +251,6 @@ class Supervisor:
 
 async def _run(options: argparse.Namespace, console: Console) -> None:
     settings = Settings.load(**({"data_dir": options.data_dir} if options.data_dir else {}))
-    if options.workers > 1:
-        raise SettingsError(
-            "--workers: several proxy processes need shared limits, which are not built yet; "
-            "start one"
-        )
     with locked_data_dir(settings.data_dir), _removed_at_end(options.ready_file):
         supervisor = Supervisor(settings, options, console)
         with _signals(supervisor.fleet, console) as told_to_stop:
@@ -210,7 +261,7 @@ async def _run(options: argparse.Namespace, console: Console) -> None:
                     raise
                 console.say("stopping")
             finally:
-                await supervisor.fleet.stop()
+                await supervisor.stop()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ from urllib.parse import urlsplit
 import hypothesis
 import psycopg
 import pytest
+import valkey
 from psycopg import sql
 from pydantic import SecretStr
 
+from scripts import valkey_server
 from scripts.ports import claim_port
 from storage import migrate
 from storage.database import service_url
@@ -131,6 +134,72 @@ def database(postgres: Cluster, tmp_path: Path) -> Iterator[FreshDatabase]:
     """A fresh database of the run's server, with a data directory and master keys of its own."""
     with postgres.fresh_database(tmp_path) as fresh:
         yield fresh
+
+
+class Valkey:
+    """A Valkey server that can be killed and started again, on the same port.
+
+    Attributes:
+        url: where it is, with its password.
+        client: of another make than the product's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.configuration, self.url = valkey_server.configure(folder, claim_port(0, ""))
+        self.password = urlsplit(self.url.get_secret_value()).password or ""
+        self.client = valkey.from_url(self.url.get_secret_value())
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it; it answers when this returns. It is empty."""
+        self._process = subprocess.Popen(
+            [valkey_server.server_binary(), self.configuration], stdout=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                self.client.ping()
+            except valkey.ConnectionError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            else:
+                return
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    @property
+    def is_up(self) -> bool:
+        return self._process is not None
+
+
+@pytest.fixture(scope="session")
+def valkey_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """One server for the run."""
+    server = Valkey(tmp_path_factory.mktemp("valkey"))
+    yield server
+    if server.is_up:
+        server.kill()
+    server.client.close()
+
+
+@pytest.fixture(name="valkey")
+def empty_valkey(valkey_of_the_run: Valkey) -> Valkey:
+    """A Valkey server with nothing in it; a test may kill it."""
+    if valkey_of_the_run.is_up:
+        valkey_of_the_run.client.flushall()
+    else:
+        valkey_of_the_run.start()
+    return valkey_of_the_run
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        service._die_with(nursery)
+        service.die_with(nursery)
         sys.exit(proxy.main(line.split()))
     print(child, flush=True)
 """
