@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from scripts import heartbeat
+from scripts.alerting import Alerting
 from storage import roles
 from storage.database import Database, service_url
 from storage.errors import StorageError
@@ -75,12 +77,16 @@ async def work(jobs: Sequence[Job], settings: Settings) -> None:
         StorageError: it cannot begin: the database's address or password is missing.
     """
     database = Database(service_url(settings, roles.JOBS))
+    alerting = Alerting.open(settings)
     told_to_end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_end.set)
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(repeat(job, database)) for job in jobs]
+            tasks.append(group.create_task(alerting.run()))
+            alive = settings.data_dir / heartbeat.FILE_NAME
+            tasks.append(group.create_task(heartbeat.beat(alive)))
             await told_to_end.wait()
             for task in tasks:
                 task.cancel()
