@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ import pytest
 from addons.providers import load_providers
 from scripts.fake_provider import FakeProvider
 from scripts.fake_provider.records import RecordedRequest
+from scripts.ports import claim_port
 from storage import accounts, keys, roles
 from storage.database import Database, service_url
 from storage.sealing import MasterKeys
@@ -39,6 +41,7 @@ START_SECONDS = 90
 STOP_SECONDS = 40
 # Long enough for a busy machine to answer in, short enough to wait for when nobody answers.
 TIMEOUT_SECONDS = 2.0
+TOOL_SECONDS = 120
 # What all keys and tokens of these tests look like; of a token, its last four may be shown.
 SECRETS = re.compile(rb"CANARY|sk-OWN|sk-metrion-[0-9a-f]{5,}")
 _numbers = itertools.count(1)
@@ -251,6 +254,49 @@ class Deployment:
         return found
 
 
+class Tool:
+    """mitmdump or mitmweb, started by hand.
+
+    Attributes:
+        url: where it serves, if it does.
+        output: the file with all that it printed.
+    """
+
+    def __init__(self, deployment, folder: Path, name: str, *flags: str, **variables: str) -> None:
+        self.port = claim_port(0, "")
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.output = folder / f"{name}-{self.port}.txt"
+        data_dir = {"METRION_DATA_DIR": str(deployment.data_dir)}
+        listen = ("--listen-host", "127.0.0.1", "-p", str(self.port))
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [
+                    str(Path(sys.executable).with_name(name)),
+                    *flags,
+                    *listen,
+                    *("--set", f"confdir={folder / 'mitmproxy'}"),
+                ],
+                cwd=ROOT,
+                env=deployment.environment | data_dir | variables,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def is_listening(self) -> bool:
+        assert self.process.poll() is None, self.said
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(TOOL_SECONDS) == 0, self.said
+
+
 class Caller:
     """An account that calls in one of the two modes (SPEC section 3).
 
@@ -343,6 +389,28 @@ def demo(demo_deployment: Deployment) -> Deployment:
     return demo_deployment
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tools of a module write."""
+    return tmp_path_factory.mktemp("tools")
+
+
+@pytest.fixture(scope="module")
+def run(deployment: Deployment, folder: Path) -> Iterator[Callable[..., Tool]]:
+    """Run one of mitmproxy's tools with flags and environment variables; none is left running."""
+    tools: list[Tool] = []
+
+    def run(name: str, *flags: str, **variables: str) -> Tool:
+        tools.append(Tool(deployment, folder, name, *flags, **variables))
+        return tools[-1]
+
+    yield run
+    for tool in tools:
+        if tool.process.poll() is None:
+            tool.process.kill()
+            tool.process.wait()
+
+
 @pytest.fixture
 def account(deployment: Deployment) -> Account:
     """An account of `deployment`, with a key for every provider."""
@@ -375,6 +443,12 @@ def arrived(provider: FakeProvider, caller: Caller) -> Callable[..., RecordedReq
         return request
 
     return check
+
+
+@pytest.fixture(scope="session")
+def deployment_type() -> type[Deployment]:
+    """To start one of another kind."""
+    return Deployment
 
 
 @pytest.fixture

@@ -6,11 +6,8 @@ the deployment itself writes is searched when it ends: `Deployment.check_for_lea
 
 import base64
 import os
-import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,49 +29,6 @@ OWN_KEY = f"sk-OWN-{'z' * 30}"
 PASSWORD = "look"
 WEB_PORT = claim_port(0, "")
 MESSAGES = [{"role": "user", "content": "Hello there!"}]
-
-
-class Tool:
-    """mitmdump or mitmweb, started by hand.
-
-    Attributes:
-        url: where it serves, if it does.
-        output: the file with all that it printed.
-    """
-
-    def __init__(self, deployment, folder: Path, name: str, *flags: str, **variables: str) -> None:
-        self.port = claim_port(0, "")
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.output = folder / f"{name}-{self.port}.txt"
-        data_dir = {"METRION_DATA_DIR": str(deployment.data_dir)}
-        listen = ("--listen-host", "127.0.0.1", "-p", str(self.port))
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [
-                    str(Path(sys.executable).with_name(name)),
-                    *flags,
-                    *listen,
-                    *("--set", f"confdir={folder / 'mitmproxy'}"),
-                ],
-                cwd=ROOT,
-                env=deployment.environment | data_dir | variables,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-
-    @property
-    def said(self) -> str:
-        return self.output.read_text()
-
-    def is_listening(self) -> bool:
-        assert self.process.poll() is None, self.said
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(START_SECONDS) == 0, self.said
 
 
 def secrets_of(account) -> list[bytes]:
@@ -230,28 +184,7 @@ def http() -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tools")
-
-
-@pytest.fixture(scope="module")
-def run(deployment, folder):
-    """Run a tool with flags and environment variables; none is left running."""
-    tools: list[Tool] = []
-
-    def run(name: str, *flags: str, **variables: str) -> Tool:
-        tools.append(Tool(deployment, folder, name, *flags, **variables))
-        return tools[-1]
-
-    yield run
-    for tool in tools:
-        if tool.process.poll() is None:
-            tool.process.kill()
-            tool.process.wait()
-
-
-@pytest.fixture(scope="module")
-def tools(run, folder) -> dict[str, Tool]:
+def tools(run, folder):
     """Both tools with the right flags, started at once because each takes seconds."""
     # `-v` would set flow_detail back to 2
     loud = ("--set", "flow_detail=4", "--set", "termlog_verbosity=debug")
@@ -263,13 +196,13 @@ def tools(run, folder) -> dict[str, Tool]:
 
 
 @pytest.fixture
-def mitmdump(tools, eventually) -> Tool:
+def mitmdump(tools, eventually):
     eventually(tools["mitmdump"].is_listening, START_SECONDS)
     return tools["mitmdump"]
 
 
 @pytest.fixture
-def mitmweb(tools, eventually) -> Tool:
+def mitmweb(tools, eventually):
     eventually(tools["mitmweb"].is_listening, START_SECONDS)
     return tools["mitmweb"]
 
@@ -334,6 +267,7 @@ def test_mitmweb_shows_no_secret(mitmweb, http, onlooker, account, folder, provi
     assert len(replayed) == len(flows)
     assert {flow["is_replay"] for flow in replayed} == {"request"}
     assert {flow["error"]["msg"] for flow in replayed} == {"Connection killed."}
+    assert all(flow["comment"].startswith("not replayed · ") for flow in replayed)
     assert len(provider.requests) == before
 
     # and it cannot be talked into more at run time
@@ -352,6 +286,7 @@ def test_mitmweb_shows_no_secret(mitmweb, http, onlooker, account, folder, provi
 WRONG: dict[str, tuple[list[str], dict[str, str]]] = {
     "no mode": (["--set", "server=false"], {}),
     "no server=false": (["--mode", "reverse:http://metrion.invalid"], {}),
+    "replay": ([*RIGHT_FLAGS, "--set", f"server_replay={os.devnull}"], {}),
     "proxy_debug": ([*RIGHT_FLAGS, "--set", "proxy_debug=true"], {}),
     "key log": ([*RIGHT_FLAGS], {"SSLKEYLOGFILE": os.devnull}),
 }
@@ -376,7 +311,7 @@ def test_with_wrong_flags_they_refuse_and_say_the_right_line(run, provider, acco
     assert not provider.requests
 
 
-def knock(tool: Tool, account) -> list[bytes]:
+def knock(tool, account) -> list[bytes]:
     """Send requests until the tool has ended; returns the answers, if there are any."""
     answers: list[bytes] = []
     head = (
