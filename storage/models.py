@@ -120,6 +120,7 @@ def _sums() -> list[Column[object]]:
         Column("last_at", DateTime(timezone=True), nullable=False),
         Column("saved_usd", Numeric(24, 12), nullable=False),
         Column("unsaved", BigInteger, nullable=False),
+        *(Column(name, Numeric, nullable=False) for name in ("latency", "ttfb", "overhead")),
     ]
 
 
@@ -149,16 +150,14 @@ usage_hours = Table(
     *_sums(),
 )
 
-latency_days = Table(
-    "latency_days",
+usage_sums = Table(
+    "usage_sums",
     metadata,
     Column("account_id", Uuid, primary_key=True),
-    Column("day", Date, primary_key=True),
-    Column("provider", Text, primary_key=True),
-    Column("model", Text, primary_key=True),
-    Column("measure", Text, primary_key=True),
-    Column("bucket", SmallInteger, primary_key=True),
-    Column("requests", BigInteger, nullable=False),
+    Column("begin", DateTime(timezone=True), primary_key=True),
+    *_dimensions(),
+    *_sums(),
+    Column("kind", Text, primary_key=True),
 )
 
 codes = Table(

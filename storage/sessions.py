@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.callers import AccountCaller
@@ -59,7 +60,11 @@ class SignedIn(AccountCaller):
 async def create_session(
     connection: AsyncConnection, keys: MasterKeys, account_id: uuid.UUID, user_agent: str | None
 ) -> NewSession:
-    """Make a session of the transaction's account, and end its oldest above `MOST_SESSIONS`."""
+    """Make a session of the transaction's account, and end its oldest above `MOST_SESSIONS`.
+
+    Raises:
+        NotFound: the account is gone, or being erased.
+    """
     new = NewSession(uuid7(), secrets.token_urlsafe(_SECRET_BYTES))
     too_many = (
         select(sessions.c.id)
@@ -68,15 +73,17 @@ async def create_session(
         .offset(MOST_SESSIONS - 1)
     )
     await connection.execute(delete(sessions).where(sessions.c.id.in_(too_many)))
-    await connection.execute(
-        insert(sessions).values(
-            id=new.id,
-            account_id=account_id,
-            digest=_digests(keys, new.secret)[0],
-            user_agent=user_agent and user_agent[:_LONGEST_USER_AGENT].replace("\0", ""),
-            expires_at=func.now() + LIFE,
-        )
+    session = insert(sessions).values(
+        id=new.id,
+        account_id=account_id,
+        digest=_digests(keys, new.secret)[0],
+        user_agent=user_agent and user_agent[:_LONGEST_USER_AGENT].replace("\0", ""),
+        expires_at=func.now() + LIFE,
     )
+    try:
+        await connection.execute(session)
+    except IntegrityError:  # see metrion.refuse_erased
+        raise NotFound("the account is deleted, or being deleted") from None
     return new
 
 
