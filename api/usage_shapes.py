@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Any
 
 from api.usage_models import (
     CostSeries,
@@ -14,7 +13,7 @@ from api.usage_models import (
 )
 from storage.filters import Window
 from storage.latency import Latencies, Measure, average, percentile
-from storage.usage import Group, Sums
+from storage.usage import Group, Sums, name_of
 
 MOST_SERIES = 7
 MOST_BARS = 50
@@ -91,17 +90,6 @@ def costs_by_provider(groups: Sequence[Group], total: Sums) -> list[ProviderCost
     ]
 
 
-def regrouped(groups: Iterable[Group], *by: str) -> list[Group]:
-    """Return groups by fewer dimensions than they are."""
-    parts: defaultdict[tuple[Any, ...], list[Sums]] = defaultdict(list)
-    for group in groups:
-        parts[tuple(getattr(group, name) for name in by)].append(group.sums)
-    return [
-        Group(Sums.together(each), **dict(zip(by, names, strict=True)))
-        for names, each in parts.items()
-    ]
-
-
 def total_of(groups: Iterable[Group]) -> Sums:
     """Return the sums of all groups together."""
     return Sums.together([group.sums for group in groups])
@@ -109,12 +97,9 @@ def total_of(groups: Iterable[Group]) -> Sums:
 
 def dearest(groups: Iterable[Group]) -> list[Group]:
     """Return groups, the dearest first, then the busiest."""
-    return sorted(groups, key=lambda each: (-each.sums.cost_usd, -each.sums.requests, _name(each)))
-
-
-def busiest(groups: Iterable[Group]) -> list[Group]:
-    """Return groups, those of most requests first."""
-    return sorted(groups, key=lambda each: (-each.sums.requests, _name(each)))
+    return sorted(
+        groups, key=lambda each: (-each.sums.cost_usd, -each.sums.requests, name_of(each))
+    )
 
 
 def percentile_series(window: Window, found: Latencies, share: float) -> list[float | None]:
@@ -160,7 +145,3 @@ def number(amount: Decimal | None) -> float | None:
 def rounded(ms: float | None) -> float | None:
     """Return a time to the microsecond."""
     return None if ms is None else round(ms, _MS_DIGITS)
-
-
-def _name(group: Group) -> tuple[str, str, str]:
-    return group.provider or "", group.model or "", group.requester or ""

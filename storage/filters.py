@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, Table, and_, false, func, or_
 
 from storage.errors import InvalidValue
-from storage.models import request_logs, this_account, usage_hours
+from storage.models import request_logs, this_account, usage_hours, usage_sums
 
 type Step = Literal["hour", "day"]
 
@@ -96,9 +96,16 @@ class Filter:
     search: str = ""
 
     @property
-    def is_about_key_of_histogram(self) -> bool:
-        """Whether `latency_days` knows all it asks for: provider and model."""
-        return not (self.requesters or self.statuses or self.search) and self.cached is not True
+    def dimensions(self) -> frozenset[str]:
+        """What a record must tell apart for it: names of columns of the tables of sums."""
+        asked = {
+            "provider": self.providers,
+            "model": self.models or self.search,
+            "requester": self.requesters or self.search,
+            "status": self.statuses,
+            "from_cache": self.cached is not None,
+        }
+        return frozenset(name for name, is_asked in asked.items() if is_asked)
 
     def of_records(self, table: Table) -> list[ColumnElement[bool]]:
         """Return the conditions on a table of sums."""
@@ -115,10 +122,6 @@ class Filter:
         if self.cached is not None:
             conditions.append(columns.cached.is_(self.cached))
         return conditions
-
-    def of_histogram(self, table: Table) -> list[ColumnElement[bool]]:
-        """Return the conditions on `latency_days`, see `is_about_key_of_histogram`."""
-        return _among(table, provider=self.providers, model=self.models)
 
     def _names(self, table: Table) -> list[ColumnElement[bool]]:
         names = _among(table, provider=self.providers, model=self.models, requester=self.requesters)
@@ -139,6 +142,8 @@ def within(table: Table, window: Window) -> ColumnElement[bool]:
         begin = table.c.created_at
     elif table is usage_hours:
         begin = table.c.hour
+    elif table is usage_sums:
+        begin = table.c.begin
     else:
         begin, start, end = table.c.day, start.date(), end.date()
     return and_(table.c.account_id == this_account, begin >= start, begin < end)

@@ -1,47 +1,27 @@
 """How long requests took: percentiles from histograms of four buckets to the octave.
 
 Bucket b holds 2^(b/4) <= ms < 2^((b+1)/4). Inside a bucket values are taken to be spread evenly on
-the logarithmic scale: on smooth data that is right to one or two per cent. The daily histograms
-know provider and model; for shorter spans, and for filters that they do not know, the log itself is
-put into the same buckets.
+the logarithmic scale: on smooth data that is right to one or two per cent. In the records a
+histogram is one number, twelve digits to a bucket, so that the database can add them up.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal, get_args
 
-from sqlalchemy import (
-    ColumnElement,
-    Double,
-    Executable,
-    FromClause,
-    SmallInteger,
-    Text,
-    case,
-    cast,
-    column,
-    func,
-    literal,
-    select,
-    text,
-    tuple_,
-    values,
-)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.filters import Filter, Window, within
-from storage.models import latency_days, request_logs
+from storage.filters import Filter, Window
+from storage.records import HISTOGRAMS, Question, ask
 
 type Measure = Literal["latency", "ttfb", "overhead"]
 type Histogram = Mapping[int, int]
 """Bucket → requests."""
 
 _PER_OCTAVE: Final = 4
-_LOWEST_BUCKET, _HIGHEST_BUCKET = -40, 84
-_SHORTEST_MS = 0.001
-_LN_2 = 0.69314718055994530942
-_TIMED = (request_logs.c.outcome != "refused", ~request_logs.c.cached)
+_LOWEST_BUCKET: Final = -40
+_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +32,8 @@ class Latencies:
     """(measure, number of the hour or day) → histogram."""
     by_model: Mapping[tuple[Measure, str, str], Histogram]
     """(measure, provider, model) → histogram; no model is ''."""
+    previous: Histogram
+    """Of the latency in the span of equal length just before."""
 
     def overall(self, measure: Measure) -> Histogram:
         """Return the histogram of the whole window."""
@@ -81,7 +63,7 @@ def average(histogram: Histogram) -> float | None:
     return weighed / total
 
 
-def merged(histograms: Any) -> Histogram:
+def merged(histograms: Iterable[Histogram]) -> Histogram:
     """Return the sum of histograms."""
     result: defaultdict[int, int] = defaultdict(int)
     for histogram in histograms:
@@ -92,103 +74,41 @@ def merged(histograms: Any) -> Histogram:
 
 async def latencies(connection: AsyncConnection, window: Window, wanted: Filter) -> Latencies:
     """Return the window's histograms; of requests neither refused nor cached."""
-    by_moment: defaultdict[Any, dict[int, int]] = defaultdict(dict)
-    by_model: defaultdict[Any, dict[int, int]] = defaultdict(dict)
-    is_recorded = window.step == "day" and wanted.is_about_key_of_histogram
-    query = _of_records(window, wanted) if is_recorded else _of_logs(window, wanted)
-    for row in await connection.execute(query):
-        if row.begin is None:
-            by_model[row.measure, row.provider, row.model][row.bucket] = int(row.requests)
-        else:
-            by_moment[row.measure, window.place(row.begin)][row.bucket] = int(row.requests)
-    return Latencies(by_moment, by_model)
+    found = await ask(
+        connection,
+        wanted,
+        {
+            "moments": Question(window, ("begin",), HISTOGRAMS),
+            "models": Question(window, ("provider", "model"), HISTOGRAMS),
+            "previous": Question(window.previous, (), ("latency",)),
+        },
+    )
+    by_moment: dict[tuple[Measure, int], Histogram] = {}
+    by_model: dict[tuple[Measure, str, str], Histogram] = {}
+    for measure in _MEASURES:
+        for row in found["moments"]:
+            if counted := unpacked(row[measure]):
+                by_moment[measure, window.place(row["begin"])] = counted
+        for row in found["models"]:
+            if counted := unpacked(row[measure]):
+                by_model[measure, row["provider"], row["model"]] = counted
+    return Latencies(by_moment, by_model, unpacked(found["previous"][0]["latency"]))
 
 
 async def histogram(connection: AsyncConnection, window: Window, wanted: Filter) -> Histogram:
     """Return the latency's histogram of the whole window, as `latencies` would."""
-    if window.step == "day" and wanted.is_about_key_of_histogram:
-        table = latency_days.c
-        conditions = [*wanted.of_histogram(latency_days), table.measure == "latency"]
-        query = select(table.bucket, func.sum(table.requests)).where(
-            within(latency_days, window), *conditions
-        )
-    else:
-        logs = request_logs.c
-        query = select(_bucket(logs.latency_ms), func.count()).where(
-            within(request_logs, window), *wanted.of_logs(), *_TIMED, logs.latency_ms.is_not(None)
-        )
-    rows = await connection.execute(query.group_by(text("1")))
-    return {number: int(count) for number, count in rows}
+    question = Question(window, (), ("latency",))
+    return unpacked((await ask(connection, wanted, {"all": question}))["all"][0]["latency"])
 
 
-def _of_records(window: Window, wanted: Filter) -> Executable:
-    table = latency_days.c
-    names = (table.provider, table.model)
-    return (
-        select(
-            table.day.label("begin"),
-            *names,
-            table.measure,
-            table.bucket,
-            func.sum(table.requests).label("requests"),
-        )
-        .where(within(latency_days, window), *wanted.of_histogram(latency_days))
-        .group_by(
-            func.grouping_sets(
-                tuple_(table.day, table.measure, table.bucket),
-                tuple_(*names, table.measure, table.bucket),
-            )
-        )
-    )
+def unpacked(number: str | None) -> Histogram:
+    """Return the histogram that a number of the records stands for (metrion.histogram_of)."""
+    digits = (number or "").split(".")[0]
+    counted: dict[int, int] = {}
+    for bucket, end in enumerate(range(len(digits), 0, -_DIGITS), _LOWEST_BUCKET):
+        if count := int(digits[max(0, end - _DIGITS) : end]):
+            counted[bucket] = count
+    return counted
 
 
-def _of_logs(window: Window, wanted: Filter) -> Executable:
-    logs = request_logs.c
-    measured = (
-        values(column("measure", Text), column("ms", Double), name="measured")
-        .data(
-            [
-                (literal("latency"), logs.latency_ms),
-                (literal("ttfb"), logs.ttfb_ms),
-                (literal("overhead"), logs.overhead_ms),
-            ]
-        )
-        .lateral()
-    )
-    rows = (
-        select(
-            func.date_trunc(window.step, logs.created_at, "UTC").label("begin"),
-            logs.provider,
-            func.coalesce(logs.model, "").label("model"),
-            measured.c.measure,
-            _bucket(measured.c.ms).label("bucket"),
-        )
-        .select_from(_joined(measured))
-        .where(
-            within(request_logs, window),
-            *wanted.of_logs(),
-            *_TIMED,
-            measured.c.ms.is_not(None),
-        )
-        .subquery("rows")
-    )
-    names = (rows.c.provider, rows.c.model)
-    return select(
-        rows.c.begin, *names, rows.c.measure, rows.c.bucket, func.count().label("requests")
-    ).group_by(
-        func.grouping_sets(
-            tuple_(rows.c.begin, rows.c.measure, rows.c.bucket),
-            tuple_(*names, rows.c.measure, rows.c.bucket),
-        )
-    )
-
-
-def _joined(measured: Any) -> FromClause:
-    return request_logs.join(measured, literal(value=True))
-
-
-def _bucket(ms: ColumnElement[float]) -> ColumnElement[int]:
-    """Say what metrion.latency_bucket does."""
-    raw = func.floor(_PER_OCTAVE * func.ln(ms) / _LN_2)
-    bounded = func.greatest(_LOWEST_BUCKET, func.least(_HIGHEST_BUCKET, raw))
-    return cast(case((ms <= _SHORTEST_MS, _LOWEST_BUCKET), else_=bounded), SmallInteger)
+_MEASURES: Final[tuple[Measure, ...]] = get_args(Measure.__value__)

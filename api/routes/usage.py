@@ -41,7 +41,6 @@ from api.usage_shapes import (
     MOST_BARS,
     MOST_ROWS,
     average_series,
-    busiest,
     cost_series,
     costs_by_model,
     costs_by_provider,
@@ -50,7 +49,6 @@ from api.usage_shapes import (
     number,
     percentile_series,
     range_of,
-    regrouped,
     rounded,
     series,
     timestamps_of,
@@ -60,9 +58,10 @@ from storage import usage
 from storage.accounts import get_account
 from storage.database import Transaction
 from storage.filters import Window
-from storage.latency import average, histogram, latencies, percentile
+from storage.latency import average, latencies, percentile
 from storage.logs import recent_errors
-from storage.usage import Group, Sums
+from storage.records import REQUESTERS, Question
+from storage.usage import Group, Sums, busiest, month_of, regrouped
 
 router = APIRouter(prefix="/api/v1/usage", tags=["Usage"], responses=documented(*READING_PROBLEMS))
 
@@ -72,6 +71,7 @@ _EARLIEST_PROJECTION_HOURS: Final = 24
 _SECONDS_PER_HOUR: Final = 3600
 
 _FEW: Final = ("requests", "cost_usd")
+_COUNTS: Final = ("requests", "errors")
 
 
 @router.get("/overview", summary="Overview")
@@ -80,14 +80,20 @@ async def overview(
 ) -> Overview:
     """Return requests, errors, tokens, cost, requesters and latency at a glance."""
     async with services.database.account(caller.account_id) as connection:
-        moments = await usage.group(connection, window, wanted, ("begin",))
-        models = await usage.group(connection, window, wanted, ("begin", "provider", "model"), _FEW)
-        statuses = await usage.group(connection, window, wanted, ("status",), ("requests",))
-        before = await usage.total(connection, window.previous, wanted)
-        requesters = await usage.count_requesters(connection, window, wanted)
-        requesters_before, _ = await usage.count_requesters(connection, window.previous, wanted)
+        found = await usage.groups(
+            connection,
+            wanted,
+            moments=Question(window, ("begin",)),
+            models=Question(window, ("begin", "provider", "model"), _FEW),
+            statuses=Question(window, ("status",), ("requests",)),
+            before=Question(window.previous),
+            people=Question(window, (), (REQUESTERS,)),
+            people_by_moment=Question(window, ("begin",), (REQUESTERS,)),
+            people_before=Question(window.previous, (), (REQUESTERS,)),
+        )
         currency = await _currency(services, connection)
-    total = total_of(moments)
+    moments, models = found["moments"], found["models"]
+    total, before = total_of(moments), total_of(found["before"])
     return Overview(
         range=range_of(window),
         currency=currency,
@@ -110,7 +116,7 @@ async def overview(
             previous_rate=before.error_rate,
             by_status=[
                 StatusCount(status=each.status or 0, count=each.sums.requests)
-                for each in busiest(statuses)
+                for each in busiest(found["statuses"])
                 if (each.status or 0) >= _FIRST_ERROR
             ],
         ),
@@ -119,9 +125,9 @@ async def overview(
         cost=cost_series(window, moments, total, before),
         providers=costs_by_provider(regrouped(models, "provider"), total),
         requesters=RequesterCounts(
-            total=requesters[0],
-            previous=requesters_before if before.requests else None,
-            values=requesters[1],
+            total=total_of(found["people"]).requesters,
+            previous=total_of(found["people_before"]).requesters if before.requests else None,
+            values=series(window, found["people_by_moment"], lambda sums: sums.requesters, 0),
         ),
         latency=LatencySummary(
             average_ms=rounded(total.average_ms),
@@ -138,14 +144,20 @@ async def costs(
     """Return what was spent by model, provider, requester and day, and what the month will cost."""
     now = datetime.now(UTC)
     async with services.database.account(caller.account_id) as connection:
-        moments = await usage.group(connection, window, wanted, ("begin",))
-        models = await usage.group(connection, window, wanted, ("begin", "provider", "model"), _FEW)
-        rows = dearest(await usage.group(connection, window, wanted, ("provider", "model")))
-        names = await usage.group(connection, window, wanted, ("requester",), _FEW)
-        before = await usage.total(connection, window.previous, wanted)
-        month = await usage.month_to_date(connection, wanted, now)
+        found = await usage.groups(
+            connection,
+            wanted,
+            moments=Question(window, ("begin",)),
+            models=Question(window, ("begin", "provider", "model"), _FEW),
+            rows=Question(window, ("provider", "model")),
+            names=Question(window, ("requester",), _FEW),
+            before=Question(window.previous),
+            month=Question(month_of(now), (), ("cost_usd",)),
+        )
         currency = await _currency(services, connection)
-    total = total_of(moments)
+    moments, models, rows = found["moments"], found["models"], dearest(found["rows"])
+    total, before = total_of(moments), total_of(found["before"])
+    month = total_of(found["month"]).cost_usd
     return Costs(
         range=range_of(window),
         currency=currency,
@@ -158,7 +170,7 @@ async def costs(
                 cost=float(each.sums.cost_usd),
                 requests=each.sums.requests,
             )
-            for each in dearest(names)[:MOST_BARS]
+            for each in dearest(found["names"])[:MOST_BARS]
         ],
         models=[
             ModelTotal(
@@ -188,9 +200,8 @@ async def latency(
     """
     async with services.database.account(caller.account_id) as connection:
         found = await latencies(connection, window, wanted)
-        before = await histogram(connection, window.previous, wanted)
         currency = await _currency(services, connection)
-    overall = found.overall("latency")
+    overall, before = found.overall("latency"), found.previous
     return LatencyUsage(
         range=range_of(window),
         currency=currency,
@@ -224,14 +235,16 @@ async def errors(
 ) -> Errors:
     """Return errors by status over time, and the newest with their messages."""
     async with services.database.account(caller.account_id) as connection:
-        groups = await usage.group(
-            connection, window, wanted, ("begin", "status"), ("requests", "errors")
+        found = await usage.groups(
+            connection,
+            wanted,
+            codes=Question(window, ("begin", "status"), _COUNTS),
+            before=Question(window.previous, (), _COUNTS),
         )
-        before = await usage.total(connection, window.previous, wanted)
         recent = await recent_errors(connection, window, wanted, _MOST_RECENT)
         currency = await _currency(services, connection)
-    total = total_of(groups)
-    failed = [each for each in groups if (each.status or 0) >= _FIRST_ERROR]
+    total, before = total_of(found["codes"]), total_of(found["before"])
+    failed = [each for each in found["codes"] if (each.status or 0) >= _FIRST_ERROR]
     return Errors(
         range=range_of(window),
         currency=currency,

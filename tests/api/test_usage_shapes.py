@@ -4,7 +4,7 @@ from decimal import Decimal
 from api import usage_shapes as shapes
 from storage.filters import DAY, Window
 from storage.latency import Latencies
-from storage.usage import Group, Sums
+from storage.usage import Group, Sums, busiest
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WINDOW = Window(START, START + 3 * DAY, "day")
@@ -35,7 +35,7 @@ def test_the_rest_is_other_unless_it_is_one():
 def test_order_is_by_cost_then_requests_then_name():
     groups = [group(1, model="b"), group(1, model="a"), group(0, requests=9), group(1, requests=2)]
     assert [each.model for each in shapes.dearest(groups)] == ["m", "a", "b", "m"]
-    assert [each.sums.requests for each in shapes.busiest(groups)] == [9, 2, 1, 1]
+    assert [each.sums.requests for each in busiest(groups)] == [9, 2, 1, 1]
 
 
 def test_without_cost_there_are_no_shares():
@@ -53,6 +53,7 @@ def test_latencies_are_series_and_rows():
             ("latency", "grok", "g"): {8: 9},
             ("ttfb", "grok", "g"): {0: 1},
         },
+        previous={},
     )
     p50 = shapes.percentile_series(WINDOW, found, 0.5)
     assert p50[0] is p50[2] is None

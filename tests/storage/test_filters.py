@@ -77,22 +77,20 @@ def test_a_filter_says_only_what_it_was_told():
     assert Filter().of_logs() == []
     everything = Filter(["a"], ["b"], ["c"], ["2xx", "none"], cached=False, search="x")
     assert len(everything.of_records(usage_days)) == len(everything.of_logs()) == 6
-    assert len(everything.of_histogram(usage_days)) == 2
 
 
 @pytest.mark.parametrize(
-    ("wanted", "is_known"),
+    ("wanted", "dimensions"),
     [
-        (Filter(), True),
-        (Filter(["a"], ["b"], cached=False), True),
-        (Filter(requesters=["c"]), False),
-        (Filter(statuses=["2xx"]), False),
-        (Filter(cached=True), False),
-        (Filter(search="x"), False),
+        (Filter(), set()),
+        (Filter(["a"], ["b"]), {"provider", "model"}),
+        (Filter(requesters=["c"], statuses=["2xx"]), {"requester", "status"}),
+        (Filter(cached=False), {"from_cache"}),
+        (Filter(search="x"), {"model", "requester"}),
     ],
 )
-def test_what_the_histograms_know(wanted, is_known):
-    assert wanted.is_about_key_of_histogram == is_known
+def test_what_a_record_must_tell_apart(wanted, dimensions):
+    assert wanted.dimensions == dimensions
 
 
 def test_an_unknown_class_of_status_is_no_row():

@@ -12,7 +12,12 @@ from storage import accounts, roles
 from storage.errors import DatabaseUnavailable, RowsRejected
 from storage.identifiers import uuid7
 from storage.ingest import LogWriter
+from storage.latency import unpacked
 
+KINDS = (
+    *("days", "days_models", "days_requesters", "days_names"),
+    *("hours", "hours_models", "hours_requesters"),
+)
 SUMS = (
     "SELECT coalesce(sum(requests), 0) AS requests, coalesce(sum(cost_usd), 0) AS cost_usd,"
     " coalesce(sum(total_tokens), 0) AS total_tokens FROM metrion."
@@ -33,6 +38,8 @@ def logged(administrator):
 def check_that_all_sums_agree(administrator):
     assert logged(administrator) == sums(administrator, "usage_days")
     assert logged(administrator) == sums(administrator, "usage_hours")
+    for kind in KINDS:
+        assert logged(administrator) == sums(administrator, f"usage_sums_{kind}"), kind
 
 
 async def test_a_batch_is_written_once_however_often_it_is_sent(
@@ -146,7 +153,13 @@ async def test_what_the_daily_record_counts(administrator, writer, new_account, 
         }
     kinds = [(record.pop("status"), record.pop("from_cache")) for record in records]
     assert sorted(kinds) == [(0, False), (200, False), (200, True), (429, False), (500, False)]
-    assert {name: sum(record[name] for record in records) for name in records[0]} == {
+    sums = {name: sum(record[name] for record in records) for name in records[0]}
+    assert [unpacked(str(int(sums.pop(name)))) for name in ("latency", "ttfb", "overhead")] == [
+        {31: 5},
+        {25: 5},
+        {-2: 4},
+    ]
+    assert sums == {
         "requests": 7,
         "errors": 2,
         "refused": 1,
@@ -240,14 +253,16 @@ async def test_times_are_counted_in_buckets_unless_refused_or_cached(
             log_row(account.id, **(times | {"ttfb_ms": None})),
         ]
     )
-    buckets = administrator.execute(
-        "SELECT measure, bucket, requests FROM metrion.latency_days ORDER BY measure"
-    ).fetchall()
-    assert [tuple(row.values()) for row in buckets] == [
-        ("latency", 39, 3),
-        ("overhead", -4, 3),
-        ("ttfb", 4, 2),
-    ]
+    for table in ("usage_days", "usage_hours", *(f"usage_sums_{kind}" for kind in KINDS)):
+        record = administrator.execute(
+            "SELECT sum(latency)::text AS latency, sum(ttfb)::text AS ttfb,"
+            f" sum(overhead)::text AS overhead FROM metrion.{table}"
+        ).fetchone()
+        assert {name: unpacked(number) for name, number in record.items()} == {
+            "latency": {39: 3},
+            "ttfb": {4: 2},
+            "overhead": {-4: 3},
+        }, table
 
 
 async def test_no_row_waits_for_a_partition(administrator, writer, new_account, log_row):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.filters import DAY, Filter, Window
-from storage.latency import average, histogram, latencies, merged, percentile
+from storage.latency import average, histogram, latencies, merged, percentile, unpacked
 
 HISTOGRAMS = st.dictionaries(st.integers(-40, 84), st.integers(1, 10**6), min_size=1)
 
@@ -39,10 +39,22 @@ def test_percentiles_are_right_to_two_percent(share):
     assert percentile(histogram, share) == pytest.approx(exact, rel=0.02)
 
 
-async def test_records_and_log_say_the_same(api, new_account, writer, log_row):
+@given(HISTOGRAMS)
+def test_a_histogram_is_one_number(histogram):
+    number = sum(count * 10 ** (12 * (bucket + 40)) for bucket, count in histogram.items())
+    assert unpacked(str(number)) == histogram
+    assert unpacked(f"{number}.0") == histogram
+
+
+def test_no_number_is_no_histogram():
+    assert unpacked(None) == unpacked("0") == {}
+
+
+async def test_the_records_have_what_was_measured(api, new_account, writer, log_row):
     account = await new_account("pro")
     now = datetime.now(UTC)
     times = [0.0, 0.0005, 0.001, 0.0011, 1.0, 15.9, 16.0, 250.0, 1e7]
+    buckets = [-40, -40, -40, -40, 0, 15, 16, 31, 84]
     rows = [
         log_row(account.id, now - n * DAY, latency_ms=ms, ttfb_ms=None)
         for n, ms in enumerate(times)
@@ -50,25 +62,29 @@ async def test_records_and_log_say_the_same(api, new_account, writer, log_row):
     rows += [log_row(account.id, now, latency_ms=5.0, provider="grok", model=None)]
     rows += [log_row(account.id, now, latency_ms=9.0, outcome="refused", status=429)]
     rows += [log_row(account.id, now, latency_ms=9.0, cached=True)]
+    rows += [log_row(account.id, now - 30 * DAY, latency_ms=64.0)]
     writer.write(rows)
     window = Window.last(30 * DAY, now)
     async with api.account(account.id) as connection:
-        recorded = await latencies(connection, window, Filter())
-        logged = await latencies(connection, window, Filter(statuses=["2xx", "4xx"]))
-        for wanted in (Filter(), Filter(statuses=["2xx"])):
-            assert await histogram(connection, window, wanted) == recorded.overall("latency")
+        found = await latencies(connection, window, Filter())
+        for wanted in (Filter(), Filter(statuses=["2xx"], cached=False), Filter(search="")):
+            assert await histogram(connection, window, wanted) == found.overall("latency")
         grok = await latencies(connection, window, Filter(providers=["grok"]))
-    assert recorded == logged
-    assert sum(recorded.overall("latency").values()) == len(times) + 1
-    assert recorded.overall("ttfb") == merged([grok.overall("ttfb")])
+        named = await latencies(connection, window, Filter(requesters=["nobody"]))
+    assert found.overall("latency") == merged([{9: 1}, *({bucket: 1} for bucket in buckets)])
+    assert found.previous == {24: 1}
+    assert found.by_moment["latency", 29] == {-40: 1, 9: 1}
+    assert found.by_model["latency", "grok", ""] == {9: 1}
+    assert found.overall("ttfb") == grok.overall("ttfb") == {25: 1}
     assert set(grok.by_model) == {
         ("latency", "grok", ""),
         ("ttfb", "grok", ""),
         ("overhead", "grok", ""),
     }
+    assert named.by_model == named.by_moment == {}
 
 
-async def test_hours_come_from_the_log(api, new_account, writer, log_row):
+async def test_a_day_is_told_by_the_hour(api, new_account, writer, log_row):
     account = await new_account()
     now = datetime.now(UTC).replace(minute=30)
     writer.write([log_row(account.id, now - timedelta(hours=hours)) for hours in (0, 1, 1, 30)])

@@ -3,7 +3,8 @@ from decimal import Decimal
 
 from storage import usage
 from storage.filters import DAY, Filter, Window
-from storage.usage import Sums
+from storage.records import REQUESTERS, Question
+from storage.usage import Group, Sums
 
 NOW = datetime.now(UTC)
 
@@ -56,14 +57,17 @@ async def test_of_nothing_there_is_no_group(api, new_account):
     async with api.account(account.id) as connection:
         assert await usage.group(connection, window, Filter(), ("model",)) == []
         assert await usage.total(connection, window, Filter()) == Sums()
-        assert await usage.count_requesters(connection, window, Filter()) == (0, [0] * 24)
+        named = Question(window, (), (REQUESTERS,))
+        found = await usage.groups(
+            connection, Filter(), named=named, days=Question(window, ("begin",))
+        )
+        assert found == {"named": [Group(Sums())], "days": []}
         assert await usage.list_names(connection, window) == {
             "providers": [],
             "models": [],
             "requesters": [],
         }
         assert await usage.forwarded_this_month(connection) == 0
-        assert await usage.month_to_date(connection, Filter(), NOW) == 0
 
 
 def test_what_is_not_known_is_none():

@@ -1,0 +1,137 @@
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from random import Random
+
+import pytest
+from sqlalchemy import event
+
+from storage.filters import DAY, Filter, Window
+from storage.latency import histogram, unpacked
+from storage.records import HISTOGRAMS, REQUESTERS, Question, ask, source_of
+
+NOW = datetime.now(UTC)
+WINDOWS = [Window.last(DAY, NOW), Window.last(7 * DAY, NOW)]
+FILTERS = [
+    Filter(),
+    Filter(providers=["p1"]),
+    Filter(models=["m2"]),
+    Filter(requesters=["r0", "r1"]),
+    Filter(statuses=["4xx", "none"]),
+    Filter(cached=True),
+    Filter(cached=False, statuses=["2xx"]),
+    Filter(providers=["p0"], requesters=["r1"]),
+    Filter(providers=["p0"], models=["m0"], requesters=["r1"], statuses=["2xx"], cached=False),
+    Filter(search="R1"),
+]
+GROUPINGS = [
+    (),
+    ("begin",),
+    ("provider", "model"),
+    ("status",),
+    ("requester",),
+    ("begin", "provider", "model"),
+    ("provider", "model", "requester", "status"),
+]
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "step", "table", "kind"),
+    [
+        ("", "day", "usage_sums", "days"),
+        ("status", "hour", "usage_sums", "hours"),
+        ("model", "day", "usage_sums", "days_models"),
+        ("requester status", "hour", "usage_sums", "hours_requesters"),
+        ("requester provider", "day", "usage_sums", "days_names"),
+        ("requester provider", "hour", "usage_hours", None),
+        ("requester model status", "day", "usage_days", None),
+    ],
+)
+def test_the_smallest_that_knows_answers(dimensions, step, table, kind):
+    window = WINDOWS[0 if step == "hour" else 1]
+    source = source_of(window, frozenset(dimensions.split()))
+    assert (source.table.name, source.kind) == (table, kind)
+
+
+@pytest.fixture
+async def rows(new_account, writer, log_row):
+    """Rows of every kind, of an account's last nine days, and their account."""
+    account = await new_account("pro")
+    random = Random(5)
+    made = [
+        log_row(
+            account.id,
+            NOW - timedelta(hours=random.random() ** 3 * 200),
+            provider=f"p{random.randrange(2)}",
+            model=random.choice(["m0", "m1", "m2", None]),
+            requester=random.choice(["r0", "r1", "r2", None]),
+            status=random.choice([200, 200, 200, 404, 429, 500, None]),
+            cached=random.random() < 0.2,
+            latency_ms=random.choice([5.0, 60.0, 700.0]),
+        )
+        for _ in range(400)
+    ]
+    assert writer.write(made) == 400
+    return account.id, made
+
+
+def fits(row, window, wanted):
+    status = row["status"]
+    at = datetime.fromisoformat(row["created_at"])
+    return (
+        window.start <= at < window.end
+        and (not wanted.providers or row["provider"] in wanted.providers)
+        and (not wanted.models or row["model"] in wanted.models)
+        and (not wanted.requesters or row["requester"] in wanted.requesters)
+        and (wanted.cached is None or row["cached"] == wanted.cached)
+        and (not wanted.search or wanted.search.lower() in (row["requester"] or ""))
+        and (not wanted.statuses or (f"{status // 100}xx" if status else "none") in wanted.statuses)
+    )
+
+
+def value_of(row, name):
+    at = datetime.fromisoformat(row["created_at"]).replace(minute=0, second=0, microsecond=0)
+    if name == "day":
+        return at.replace(hour=0)
+    return at if name == "hour" else row[name] or (0 if name == "status" else "")
+
+
+async def test_every_table_answers_as_the_log_would(api, rows):
+    """Whatever is grouped and filtered by: counted here by hand, from the rows themselves."""
+    account, made = rows
+    for window, wanted in product(WINDOWS, FILTERS):
+        questions = {
+            str(number): Question(window, by, ("requests", REQUESTERS, *HISTOGRAMS))
+            for number, by in enumerate(GROUPINGS)
+        }
+        async with api.account(account) as connection:
+            found = await ask(connection, wanted, questions)
+        mine = [row for row in made if fits(row, window, wanted)]
+        for number, by in enumerate(GROUPINGS):
+            names = [window.step if name == "begin" else name for name in by]
+            expected = Counter(tuple(value_of(row, name) for name in names) for row in mine)
+            answer = {
+                tuple(row[name] for name in by): row["requests"]
+                for row in found[str(number)]
+                if row["requests"]
+            }
+            assert answer == expected, (wanted, by)
+        timed = [row for row in mine if not row["cached"]]
+        (whole,) = found["0"]
+        assert whole[REQUESTERS] == len({row["requester"] for row in mine} - {None})
+        assert sum(unpacked(whole["latency"]).values()) == len(timed)
+        async with api.account(account) as connection:
+            assert await histogram(connection, window, wanted) == unpacked(whole["latency"])
+
+
+async def test_many_questions_are_one_statement(api, rows):
+    account, _ = rows
+    statements = []
+    async with api.account(account) as connection:
+        event.listen(
+            connection.sync_connection,
+            "before_cursor_execute",
+            lambda *arguments: statements.append(arguments[2]),
+        )
+        await ask(connection, Filter(), {str(by): Question(WINDOWS[0], by) for by in GROUPINGS})
+    assert len(statements) == 1
