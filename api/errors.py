@@ -16,15 +16,18 @@ from starlette.exceptions import HTTPException
 
 from storage.errors import (
     AlreadyExists,
+    BillingUnavailable,
     DatabaseUnavailable,
     InvalidValue,
     NotFound,
     PlanRequired,
     TooManyCodes,
+    TooSoon,
 )
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_SECONDS = "1"
+BILLING_RETRY_SECONDS = "60"
 REQUEST_ID_KEY = "metrion.request_id"  # in the ASGI scope; api.telemetry puts it there
 
 
@@ -128,6 +131,15 @@ class PlanRequiredError(ApiError):
     hint = "Switch to the plan that does on Settings, Plan."
 
 
+class UnsignedEventError(ApiError):
+    """A webhook that Stripe did not sign, or not in the last minutes; which of them is not told."""
+
+    status = HTTPStatus.BAD_REQUEST
+    kind = "unsigned-event"
+    title = "The event is not signed by Stripe"
+    hint = "Compare METRION_STRIPE_WEBHOOK_SECRET with the endpoint's secret, and the clocks."
+
+
 class CrossOriginError(ApiError):
     """A page of another site tried to change something."""
 
@@ -227,6 +239,7 @@ KINDS: Final[tuple[type[ApiError], ...]] = (
     NotSignedInError,
     InvalidCodeError,
     PlanRequiredError,
+    UnsignedEventError,
     CrossOriginError,
     TooManyAttemptsError,
     InvalidRequestError,
@@ -283,6 +296,13 @@ def add_handlers(app: FastAPI) -> None:
         TooManyCodes: lambda error: TooManyAttemptsError(
             "This address was sent enough codes for now; the last one may still be good.",
             headers={"Retry-After": str(error.seconds)},
+        ),
+        BillingUnavailable: lambda _: UnavailableError(
+            "The payment service does not answer; try again in a minute.",
+            headers={"Retry-After": BILLING_RETRY_SECONDS},
+        ),
+        TooSoon: lambda error: TooManyAttemptsError(
+            _sentence(error), headers={"Retry-After": str(error.seconds)}
         ),
         # its message names hosts: for the log only
         DatabaseUnavailable: lambda _: UnavailableError(headers={"Retry-After": RETRY_SECONDS}),

@@ -49,8 +49,10 @@ def _add_common_problems(method: str, operation: dict[str, Any]) -> None:
     if method not in _SAFE_METHODS:
         common += [CrossOriginError, RequestTooLargeError]
     for error in common:
-        operation["responses"][str(int(error.status))] = {
-            "description": f"`{error.kind}`: {error.title}.",
+        status = str(int(error.status))
+        known = operation["responses"].get(status, {"description": ""})["description"]
+        operation["responses"][status] = {
+            "description": f"{known} `{error.kind}`: {error.title}.".strip(),
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
 

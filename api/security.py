@@ -39,6 +39,7 @@ _STRICT_TRANSPORT: Final = "max-age=31536000; includeSubDomains"
 FAILED_TOKENS_PER_MINUTE: Final = 30
 SIGN_INS_PER_WINDOW: Final = 30  # mails asked for, and codes tried: a whole office is one client
 SIGN_IN_SECONDS: Final = 600.0
+CHECKOUTS_PER_WINDOW: Final = 30  # of one account in the same time: each asks Stripe a few things
 _MINUTE: Final = 60.0
 _MOST_NETWORKS: Final = 10_000  # remembered at once; the one that came longest ago is forgotten
 _IPV6_NETWORK_BITS: Final = 64  # what one customer of a provider has at least

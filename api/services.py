@@ -5,8 +5,10 @@ from typing import Self
 
 from addons.providers import load_providers
 from addons.providers.base import Provider
+from api.billing import StripeBilling
 from api.mail import Mailer
 from api.security import (
+    CHECKOUTS_PER_WINDOW,
     FAILED_TOKENS_PER_MINUTE,
     SIGN_IN_SECONDS,
     SIGN_INS_PER_WINDOW,
@@ -31,6 +33,8 @@ class Services:
     failed_tokens: Attempts
     code_requests: Attempts
     failed_codes: Attempts
+    billing: StripeBilling | None
+    checkouts: Attempts
     metrics: Metrics
 
     @classmethod
@@ -52,9 +56,13 @@ class Services:
             failed_tokens=Attempts(FAILED_TOKENS_PER_MINUTE),
             code_requests=Attempts(SIGN_INS_PER_WINDOW, SIGN_IN_SECONDS),
             failed_codes=Attempts(SIGN_INS_PER_WINDOW, SIGN_IN_SECONDS),
+            billing=StripeBilling.open(settings),
+            checkouts=Attempts(CHECKOUTS_PER_WINDOW, SIGN_IN_SECONDS),
             metrics=Metrics(),
         )
 
     async def close(self) -> None:
         """Close what is open."""
+        if self.billing is not None:
+            self.billing.close()
         await self.database.close()

@@ -38,7 +38,7 @@ _RECORD_OF = text("""
     SELECT metrion.record_subscription_of(
         :account, :seen, :customer, :subscription, :status, :period_end, :cancels, :plan)
 """)
-_CLOSE = text("SELECT email, customer_id, begun FROM metrion.close_billing(:account)")
+_CLOSE = text("SELECT metrion.close_billing(:account)")
 _FORGET = text("SELECT metrion.forget_billing_events(:chunk)")
 _CHUNK_EVENTS = 1000
 
@@ -68,16 +68,6 @@ class Subscription:
     status: str
     current_period_end: datetime | None
     cancel_at_period_end: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """What an account that is being erased has at Stripe."""
-
-    email: str
-    customer_id: str | None
-    begun: bool
-    """Whether Stripe may know of the account: a Checkout was begun, whatever became of it."""
 
 
 def plan_of(status: str | None) -> PlanName:
@@ -182,13 +172,12 @@ async def billing_to_check(connection: AsyncConnection, most: int) -> list[Billi
     return [Billing(**row) for row in rows.mappings()]
 
 
-async def close_billing(connection: AsyncConnection, account_id: uuid.UUID) -> Closed | None:
+async def close_billing(connection: AsyncConnection, account_id: uuid.UUID) -> str | None:
     """Let nothing begin for an account any more, for its erasure; as `metrion_jobs`.
 
-    Returns what is to be undone at Stripe; None: there is no such account.
+    Returns the customer that is to be deleted at Stripe; None: Stripe does not know the account.
     """
-    row = (await connection.execute(_CLOSE, {"account": account_id})).one_or_none()
-    return None if row is None else Closed(row.email, row.customer_id, row.begun)
+    return (await connection.execute(_CLOSE, {"account": account_id})).scalar_one()
 
 
 async def forget_events(database: Database) -> int:

@@ -15,8 +15,10 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from api.main import create_app
+from scripts.fake_stripe import FakeStripe, Server
 from scripts.serve_api import listen
 from storage.accounts import create_account
 from storage.database import Database
@@ -87,6 +89,36 @@ def api_alone(settings_alone: Settings) -> Iterator[httpx.Client]:
 def api(database) -> Iterator[httpx.Client]:
     """A client for an API on a fresh database."""
     with serving(create_app(database.settings)) as client:
+        yield client
+
+
+@pytest.fixture
+def fake_stripe() -> Iterator[FakeStripe]:
+    """A Stripe on loopback."""
+    fake = FakeStripe()
+    server = Server(fake)
+    yield fake
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def paid_settings(database, fake_stripe) -> Settings:
+    """The settings of a Metrion that takes payments."""
+    return database.settings.model_copy(
+        update={
+            "stripe_secret_key": SecretStr("sk_test_of_metrion"),
+            "stripe_webhook_secret": SecretStr("whsec_of_metrion"),
+            "stripe_price_id": "price_pro",
+            "stripe_api_base": fake_stripe.url,
+        }
+    )
+
+
+@pytest.fixture
+def paid_api(paid_settings) -> Iterator[httpx.Client]:
+    """A client for an API that takes payments."""
+    with serving(create_app(paid_settings)) as client:
         yield client
 
 

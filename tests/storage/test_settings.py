@@ -182,3 +182,29 @@ def test_odd_values_load_or_are_refused(field: str, value: str):
 def test_a_home_of_nobody_is_refused():
     with pytest.raises(SettingsError, match="METRION_DATA_DIR: Could not determine home"):
         load_with({"METRION_DATA_DIR": "~no-such-user/data"})
+
+
+STRIPE = {
+    "METRION_STRIPE_SECRET_KEY": f"sk_{SECRET}",
+    "METRION_STRIPE_WEBHOOK_SECRET": f"whsec_{SECRET}",
+    "METRION_STRIPE_PRICE_ID": "price_1",
+}
+
+
+def test_stripe_is_configured_wholly_or_not_at_all():
+    assert load_with({}).stripe_secret_key is None
+    settings = load_with(STRIPE | {"METRION_STRIPE_API_BASE": "http://127.0.0.1:12111/"})
+    assert settings.stripe_api_base == "http://127.0.0.1:12111"
+    assert SECRET not in repr(settings)
+    for missing in STRIPE:
+        with pytest.raises(SettingsError, match=f"belong together: {missing} missing") as refused:
+            load_with({name: value for name, value in STRIPE.items() if name != missing})
+        assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "base", ["ftp://stripe", "stripe.example", "https://s.example/v1", "https://"]
+)
+def test_stripes_address_is_an_origin(base: str):
+    with pytest.raises(SettingsError, match="METRION_STRIPE_API_BASE"):
+        load_with(STRIPE | {"METRION_STRIPE_API_BASE": base})

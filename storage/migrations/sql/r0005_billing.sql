@@ -17,7 +17,7 @@ CREATE TABLE metrion.billing (
   updated_at timestamptz NOT NULL DEFAULT now(),
   closed_at timestamptz
 );
-COMMENT ON COLUMN metrion.billing.customer_id IS 'NULL: Stripe may have been asked to make one';
+COMMENT ON COLUMN metrion.billing.customer_id IS 'NULL: none yet, or Stripe deleted it';
 COMMENT ON COLUMN metrion.billing.status IS 'Stripe''s word; NULL: there never was a subscription';
 COMMENT ON COLUMN metrion.billing.version IS
   'counts what was written: who asked Stripe before another wrote must ask again';
@@ -145,21 +145,15 @@ GRANT EXECUTE ON FUNCTION
   TO metrion_jobs;
 
 -- The first step of an erasure: from now on no Checkout begins and no webhook finds the account.
--- Returns what has to be undone at Stripe; `begun` says whether Stripe may know of the account at
--- all. No row: there is no such account (any more).
-CREATE FUNCTION metrion.close_billing(
-  account uuid, OUT email text, OUT customer_id text, OUT begun boolean)
-RETURNS SETOF record LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+-- Returns the customer that is to be deleted at Stripe, if Stripe knows the account.
+CREATE FUNCTION metrion.close_billing(account uuid) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM set_config('metrion.account_id', account::text, true);
   INSERT INTO metrion.billing AS b (account_id, closed_at)
     SELECT a.id, now() FROM metrion.accounts AS a WHERE a.id = account
     ON CONFLICT (account_id) DO UPDATE SET closed_at = coalesce(b.closed_at, now());
-  RETURN QUERY
-    SELECT a.email, b.customer_id, b.checkout_at IS NOT NULL OR b.customer_id IS NOT NULL
-    FROM metrion.billing AS b JOIN metrion.accounts AS a ON a.id = b.account_id
-    WHERE b.account_id = account;
+  RETURN (SELECT b.customer_id FROM metrion.billing AS b WHERE b.account_id = account);
 END $$;
 GRANT EXECUTE ON FUNCTION metrion.close_billing(uuid) TO metrion_jobs;
 
