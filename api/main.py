@@ -13,10 +13,13 @@ from api.errors import add_handlers
 from api.openapi import describe_problems
 from api.routes import (
     account,
+    alerts,
     auth,
+    billing,
     docs,
     health,
     logs,
+    mailbox,
     meta,
     metrics,
     pages,
@@ -36,6 +39,9 @@ RESOURCES: Final = (
     provider_keys,
     usage,
     logs,
+    alerts,
+    mailbox,
+    billing,
     meta,
     health,
     metrics,

@@ -38,6 +38,8 @@ def test_these_are_the_paths(document: dict[str, Any]):
         *("logs", "logs.csv", "logs/{row_id}"),
         *("usage/overview", "usage/costs", "usage/latency", "usage/errors", "usage/requesters"),
         *("usage/filters", "usage/version"),
+        *("alerts", "alerts/{rule_id}", "alerts/{rule_id}/test", "mailbox"),
+        *("billing", "billing/checkout", "billing/portal", "billing/webhook"),
     }
 
 
@@ -70,7 +72,7 @@ def test_errors_are_problem_documents(document: dict[str, Any]):
     assert kinds == {each.kind: each.status for each in KINDS}
 
 
-OPEN = {"health", "ready", "metrics", "meta", "request_code", "sign_in"}
+OPEN = {"health", "ready", "metrics", "meta", "request_code", "sign_in", "webhook"}
 """Who has not signed in yet, and machines, may call these."""
 
 
