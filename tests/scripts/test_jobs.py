@@ -93,3 +93,23 @@ async def test_a_signal_cancels_what_is_under_way(database, monkeypatch: pytest.
         await begun.wait()
         os.kill(os.getpid(), signal.SIGTERM)
         await working
+
+
+def test_subscriptions_are_looked_after_where_payments_are_taken(database):
+    process = start(
+        database,
+        METRION_STRIPE_SECRET_KEY="sk_test_of_metrion",
+        METRION_STRIPE_WEBHOOK_SECRET="whsec_of_metrion",
+        METRION_STRIPE_PRICE_ID="price_pro",
+        METRION_STRIPE_API_BASE="http://127.0.0.1:9",
+    )
+    said = ""
+    while "check subscriptions: 0" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    process.send_signal(signal.SIGTERM)
+    said += process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 0
+    assert "of_metrion" not in said
