@@ -47,6 +47,15 @@ def does_something(path: Path) -> bool:
     )
 
 
+def not_python(folder: Path) -> set[str]:
+    """What else a test may be about: scripts in sh; manifests, a file or a folder of them."""
+    if not folder.is_dir():
+        return set()
+    return {
+        entry.name.partition(".")[0].lower() for entry in folder.iterdir() if entry.suffix != ".py"
+    }
+
+
 def is_ignored(entry: str) -> bool:
     """Git does not see it: .gitignore has only names of folders and files."""
     patterns = [
@@ -80,8 +89,7 @@ def test_every_test_has_its_module() -> None:
     for package in PACKAGES:
         for test in sorted((ROOT / "tests" / package).rglob("test_*.py")):
             module = ROOT / test.relative_to(ROOT / "tests").with_stem(test.stem[len("test_") :])
-            script = module.with_suffix("")  # in sh
-            if not module.is_file() and not script.is_file():
+            if not module.is_file() and module.stem not in not_python(module.parent):
                 strays.append(name(test))
     assert set(strays) == TESTS_OF_THE_SCHEMA
 
