@@ -180,14 +180,15 @@ class Journal:
         """Return up to `limit` of the oldest records; None if there are none."""
         while True:
             with self._lock:
-                if not self._segments:
+                # Not the current one if it is read: what was adopted of a process that lived at
+                # the same time may be younger.
+                waiting = (s for s in self._segments if s is not self._current or s.records)
+                segment = next(waiting, None)
+                if segment is None:
                     return None
-                segment = self._segments[0]
                 start, size = segment.acknowledged, segment.size
                 if start >= size:
-                    if segment is self._current:
-                        return None
-                    self._segments.pop(0)
+                    self._segments.remove(segment)
                     self._bytes -= size
             if start >= size:
                 self._remove(segment)
@@ -343,21 +344,15 @@ class Journal:
 
 
 def look_at(path: Path) -> tuple[bool, int]:
-    """Say of a segment whether a living process has it, and how many bytes are not acknowledged.
-
-    Raises:
-        OSError: it cannot be read; it may just have been sent and removed.
-    """
+    """Say of a segment whether a living process has it, and how many bytes still wait."""
     with path.open("rb") as file:
-        try:
-            # for a moment: who adopts it meanwhile comes again
+        is_owned = False
+        try:  # for a moment: who adopts it meanwhile comes again
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            is_owned = False
         except BlockingIOError:
             is_owned = True
-        header = file.read(_HEADER.size)
-        acknowledged = _HEADER.unpack(header)[1] if len(header) == _HEADER.size else 0
-        return is_owned, max(os.fstat(file.fileno()).st_size - acknowledged, 0)
+        head = file.read(_HEADER.size).ljust(_HEADER.size, b"\0")
+        return is_owned, max(os.fstat(file.fileno()).st_size - _HEADER.unpack(head)[1], 0)
 
 
 def _records_in(chunk: bytes, limit: int) -> tuple[list[bytes], int]:

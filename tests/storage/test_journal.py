@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import SettingsError
-from storage.journal import MAX_RECORD_BYTES, Journal
+from storage.journal import MAX_RECORD_BYTES, Journal, look_at
 
 HEADER_BYTES = 16
 FRAME_BYTES = 8
@@ -96,6 +96,33 @@ def test_the_files_are_for_their_owner_only(tmp_path):
     journal.append(b"1")
     assert (tmp_path / "a" / "journal").stat().st_mode & 0o777 == 0o700
     assert segments(tmp_path / "a" / "journal")[0].stat().st_mode & 0o777 == 0o600
+
+
+def test_a_dead_process_s_segment_may_be_younger_than_our_own(tmp_path):
+    ours, other = Journal(tmp_path), Journal(tmp_path)
+    assert ours.append(b"ours")
+    assert other.append(b"theirs")
+    crash(other)
+    assert ours.adopt() == 1
+    assert drain(ours) == [b"ours", b"theirs"]
+    assert ours.append(b"later")
+    assert drain(ours) == [b"later"]
+    ours.close()
+    assert not segments(tmp_path)
+
+
+def test_of_several_live_processes_each_keeps_its_own(tmp_path):
+    journals = [Journal(tmp_path) for _ in range(4)]
+    for number, journal in enumerate(journals):
+        assert journal.append(b"%d" % number)
+    assert [journal.adopt() for journal in journals] == [0, 0, 0, 0]
+    crash(journals.pop(1))
+    assert sum(journal.adopt() for journal in journals) == 1
+    assert sorted(record for journal in journals for record in drain(journal)) == [
+        *(b"0", b"1", b"2", b"3"),
+    ]
+    for journal in journals:
+        journal.close()
 
 
 def test_the_segments_of_a_dead_process_are_adopted(tmp_path):
@@ -402,3 +429,17 @@ def test_a_damaged_header_costs_nothing(tmp_path, acknowledged):
     content = path.read_bytes()
     path.write_bytes(content[:8] + acknowledged.to_bytes(8, "little") + content[16:])
     assert drain(reopened(tmp_path)) == records
+
+
+def test_who_looks_sees_whether_it_has_an_owner_and_what_waits(tmp_path):
+    journal = Journal(tmp_path)
+    journal.append(b"abc")
+    journal.append(b"defg")
+    [path] = tmp_path.glob("*.journal")
+    assert look_at(path) == (True, 2 * 8 + 7)
+    journal.acknowledge(journal.read(1))
+    assert look_at(path) == (True, 8 + 4)
+    journal.close()
+    assert look_at(path) == (False, 8 + 4)
+    path.write_bytes(b"")  # a header that was never written
+    assert look_at(path) == (False, 0)
