@@ -112,6 +112,10 @@ class AnswerRecording(Protocol):
         """The answer, if it may be kept."""
         ...
 
+    def release(self) -> None:
+        """Its memory is no longer needed."""
+        ...
+
 
 @dataclass(slots=True)
 class CacheUse:
@@ -119,14 +123,16 @@ class CacheUse:
 
     Attributes:
         reads: a stored answer will do.
-        seconds: how long the answer is kept, and how old a stored one may be.
+        life: seconds that the answer is kept.
+        oldest: seconds that a stored one may have been kept already.
         fingerprint: what the request is known by.
         recording: the provider's answer, while it passes.
         answer: the stored answer that was given instead.
     """
 
     reads: bool
-    seconds: int
+    life: int
+    oldest: int
     fingerprint: bytes = field(default=b"", repr=False)
     recording: AnswerRecording | None = None
     answer: StoredAnswer | None = None

@@ -133,7 +133,7 @@ class Gateway:
         if answer := await self._probes.answer(exchange):
             return answer
         check_head(exchange)
-        find_route(exchange, self._routes)
+        find_route(exchange, self._routes, found.places)
         choose_mode(exchange, found, allow_anonymous=self._allow_anonymous)
         await self._identify(exchange)
         await self._admission.admit(exchange)
@@ -277,6 +277,7 @@ class Gateway:
 
     def error(self, exchange: Exchange, outcome: Outcome) -> None:
         """The exchange ended early: the row."""
+        self._cache.drop(exchange)
         self._end(exchange, outcome)
 
     # ---- own answers ------------------------------------------------------------------------
@@ -296,6 +297,7 @@ class Gateway:
         """The answer to a refusal, after its row."""
         exchange.status = refused.status
         exchange.error = refused.message
+        self._cache.drop(exchange)
         self._metrics.refused(refused.code)
         self._end(exchange, refused.outcome)
         return answers.error_answer(exchange, refused)

@@ -26,7 +26,7 @@ from uuid import UUID
 from prometheus_client import CollectorRegistry, Counter
 
 from addons.answers import Answer, cors_headers
-from addons.exchange import CacheUse, Exchange, Headers
+from addons.exchange import AnswerRecording, CacheUse, Exchange, Headers
 from addons.outcome import Refused
 from storage.errors import DatabaseUnavailable
 from storage.response_cache import StoredAnswer
@@ -122,13 +122,15 @@ def take_cache_wish(exchange: Exchange) -> CacheUse | None:
     exchange.headers = [
         header for header in exchange.headers if header[0].lower() != b"cache-control"
     ]
-    return CacheUse(reads=wishes == [b"true"], seconds=_seconds(directives))
-
-
-def _seconds(directives: list[bytes]) -> int:
-    """How long an answer lives: of `Cache-Control: max-age=N`, at most a year."""
+    reads = wishes == [b"true"]
     if not directives:
-        return USUAL_SECONDS
+        return CacheUse(reads=reads, life=USUAL_SECONDS, oldest=MOST_SECONDS)
+    seconds = _max_age(directives)
+    return CacheUse(reads=reads, life=seconds, oldest=seconds)
+
+
+def _max_age(directives: list[bytes]) -> int:
+    """The N of `Cache-Control: max-age=N`, but at most a year."""
     found = _MAX_AGE.fullmatch(directives[0]) if len(directives) == 1 else None
     if found is None:
         message = (
@@ -191,7 +193,7 @@ class Budget:
 
 
 class Recording:
-    """The pieces of an answer that its client gets. Gives its memory back when it goes."""
+    """The pieces of an answer that its client gets. Gives its memory back when it goes at last."""
 
     __slots__ = ("_budget", "_held_bytes", "_most_bytes", "_pieces", "headers", "is_given_up")
 
@@ -204,7 +206,13 @@ class Recording:
         self._held_bytes = 0
 
     def __del__(self) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the pieces."""
+        self._pieces.clear()
         self._budget.held_bytes -= self._held_bytes
+        self._held_bytes = 0
 
     def add(self, data: bytes) -> None:
         """One more piece."""
@@ -213,9 +221,7 @@ class Recording:
         size = len(data) + _PIECE_BYTES
         if self._held_bytes + size > self._most_bytes or not self._budget.take(size):
             self.is_given_up = True
-            self._pieces.clear()
-            self._budget.held_bytes -= self._held_bytes
-            self._held_bytes = 0
+            self.release()
             return
         self._held_bytes += size
         self._pieces.append(data)
@@ -315,7 +321,7 @@ class ReplayCache:
     async def _find(self, account_id: UUID, use: CacheUse) -> StoredAnswer | None:
         if storing := self._storing.get((account_id, use.fingerprint)):
             await asyncio.wait([storing])
-        return await self._store.find(account_id, use.fingerprint, use.seconds)
+        return await self._store.find(account_id, use.fingerprint, use.oldest)
 
     def begin(self, exchange: Exchange, headers: Headers) -> None:
         """The provider's answer begins: record it, if it is one to keep.
@@ -325,7 +331,7 @@ class ReplayCache:
             headers: those that the client gets.
         """
         use = exchange.cache
-        if use is not None and exchange.status == _OK and use.seconds > 0:
+        if use is not None and exchange.status == _OK and use.life > 0:
             kept = [header for header in headers if header[0] in _DESCRIBES_BODY]
             use.recording = Recording(kept, self.budget, self._answer_bytes)
 
@@ -338,20 +344,27 @@ class ReplayCache:
         answer = None if recording.is_given_up else recording.answer(exchange)
         if answer is None:
             self._answers.labels("too_long" if recording.is_given_up else "not_whole").inc()
+            recording.release()
             return
         key = (caller.account_id, use.fingerprint)
         task = asyncio.get_running_loop().create_task(
-            self._keep(key, answer, use.seconds, recording, self._storing.get(key))
+            self._keep(key, answer, use.life, recording, self._storing.get(key))
         )
         self._storing[key] = task
         task.add_done_callback(lambda done: self._forget(key, done))
+
+    def drop(self, exchange: Exchange) -> None:
+        """The answer ended early: none of it is kept."""
+        if exchange.cache is not None and exchange.cache.recording is not None:
+            exchange.cache.recording.release()
+            exchange.cache.recording = None
 
     async def _keep(
         self,
         key: tuple[UUID, bytes],
         answer: StoredAnswer,
         life: int,
-        recording: object,
+        recording: AnswerRecording,
         earlier: asyncio.Task[None] | None,
     ) -> None:
         """Store an answer; `recording` holds its memory's place until then."""
@@ -365,6 +378,8 @@ class ReplayCache:
                     result = "stored" if is_kept else "account_gone"
         except Exception as error:  # noqa: BLE001 - an answer that is not kept is only a miss
             self._failed("stored", error)
+        finally:
+            recording.release()
         self._answers.labels(result).inc()
 
     def _forget(self, key: tuple[UUID, bytes], task: asyncio.Task[None]) -> None:
