@@ -5,7 +5,7 @@ the exchange's headers and query at once, so that nothing that looks at them lat
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
 from addons.exchange import Exchange, Mode
@@ -16,6 +16,7 @@ TOKEN_HEADER = b"x-metrion-token"
 _KEY_HEADERS = frozenset({b"x-api-key", b"x-goog-api-key", b"api-key"})
 _TAKEN_OFF = _KEY_HEADERS | {TOKEN_HEADER, b"authorization", b"proxy-authorization", b"cookie"}
 _QUERY_NAME = "key"
+QUERY_PLACE = "?key="
 _TOKEN_PREFIX = TOKEN_PREFIX.encode()
 _BEARER = re.compile(rb"bearer(?: +|\Z)", re.IGNORECASE)
 # What may stand in a header without changing its meaning (RFC 9110 section 5.6.2, plus base64's).
@@ -60,11 +61,16 @@ _UNSPEAKABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 @dataclass(slots=True, repr=False)
 class Found:
-    """What was found: distinct credentials, and the token named beside them."""
+    """What was found: distinct credentials, where they stood, and the token named beside them.
+
+    Attributes:
+        places: names of headers, and `?key=`.
+    """
 
     credentials: list[str]
     tokens: list[str]
     is_other_scheme: bool = False
+    places: list[str] = field(default_factory=list[str])
 
 
 def take_credentials(exchange: Exchange) -> Found:
@@ -78,10 +84,10 @@ def take_credentials(exchange: Exchange) -> Found:
         elif lower == TOKEN_HEADER:
             _add(found.tokens, value)
         elif lower in _KEY_HEADERS:
-            _add(found.credentials, value)
+            _add_credential(found, value, lower.decode())
         elif lower == b"authorization":
             if scheme := _BEARER.match(value):
-                _add(found.credentials, value[scheme.end() :])
+                _add_credential(found, value[scheme.end() :], "authorization")
             else:
                 found.is_other_scheme = found.is_other_scheme or bool(value.strip())
     if _TOKEN_PREFIX in b"\n".join([value for _, value in kept]):
@@ -90,6 +96,12 @@ def take_credentials(exchange: Exchange) -> Found:
     exchange.headers = kept
     _take_from_query(exchange, found)
     return found
+
+
+def _add_credential(found: Found, value: bytes, place: str) -> None:
+    if value.strip():
+        found.places.append(place)
+    _add(found.credentials, value)
 
 
 def _add(values: list[str], value: bytes) -> None:
@@ -105,7 +117,7 @@ def _take_from_query(exchange: Exchange, found: Found) -> None:
     for part in exchange.query.split("&"):
         name, _, value = part.partition("=")
         if unquote_plus(name).strip().lower() == _QUERY_NAME:
-            _add(found.credentials, unquote_plus(value).encode())
+            _add_credential(found, unquote_plus(value).encode(), QUERY_PLACE)
         elif TOKEN_PREFIX not in unquote_plus(part):
             kept.append(part)
     exchange.query = "&".join(kept)

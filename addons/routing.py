@@ -1,6 +1,6 @@
 """Where a request wants to go, and whether the page that sends it may (SPEC sections 4 and 7)."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from addons.answers import Answer, preflight_answer
 from addons.exchange import Exchange
@@ -42,14 +42,19 @@ def _methods_of(path: str, routes: RouteTable) -> str:
     raise AssertionError("no route takes an empty method")
 
 
-def find_route(exchange: Exchange, routes: RouteTable) -> None:
+def find_route(exchange: Exchange, routes: RouteTable, key_places: Iterable[str]) -> None:
     """Set route, provider and, if the path names it, model.
+
+    Args:
+        exchange: its credentials have been taken off.
+        routes: all of them.
+        key_places: where they stood.
 
     Raises:
         Refused: 404 `unknown_route`, 405 `method_not_allowed`.
     """
     try:
-        exchange.route = routes.match(exchange.method, exchange.path)
+        exchange.route = routes.match(exchange.method, exchange.path, key_places)
     except UnknownRouteError:
         raise _unknown_route() from None
     except MethodNotAllowedError as error:

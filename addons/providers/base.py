@@ -45,6 +45,8 @@ class Endpoint:
         usage_on_request: True if a streamed answer tells its usage only when asked by
             `stream_options.include_usage` (OpenAI's chat and its imitations).
         key_place: if the key goes elsewhere than at the provider's other endpoints.
+        for_keys_in: if not empty, only a request whose credential stands in one of these places (a
+            header's name, or `?key=`) comes here; another endpoint has the path for all others.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Endpoint:
     streams: bool = False
     usage_on_request: bool = False
     key_place: KeyPlace | None = None
+    for_keys_in: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,8 @@ class RouteTable:
             ((prefix + "/", p) for p in self.providers.values() for prefix in p.prefixes),
             key=lambda entry: -len(entry[0]),
         )
-        self._known: set[tuple[str, str]] = set()
+        self._known: set[tuple[str, str, str | None]] = set()
+        self._by_place: dict[tuple[str, str, str], Route] = {}
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: list[tuple[re.Pattern[str], Provider, Endpoint]] = []
         for provider in self.providers.values():
@@ -195,29 +199,42 @@ class RouteTable:
         for prefix in provider.prefixes:
             for client_path in endpoint.client_paths:
                 path = prefix + client_path
-                if (endpoint.method, path) in self._known:
-                    msg = f"{endpoint.method} {path} stands twice in the route table"
-                    raise ValueError(msg)
-                self._known.add((endpoint.method, path))
+                for place in endpoint.for_keys_in or (None,):
+                    self._claim(endpoint.method, path, place)
+                route = Route(provider, endpoint, endpoint.path)
+                if endpoint.for_keys_in:
+                    for place in endpoint.for_keys_in:
+                        self._by_place[endpoint.method, path, place] = route
+                    continue
                 if "{model}" in path:
                     pattern = re.escape(path).replace(re.escape("{model}"), _MODEL)
                     self._patterns.append((re.compile(pattern + r"\Z"), provider, endpoint))
                     continue
-                route = Route(provider, endpoint, endpoint.path)
                 self._exact.setdefault(path, {})[endpoint.method] = route
 
-    def match(self, method: str, path: str) -> Route:
+    def _claim(self, method: str, path: str, place: str | None) -> None:
+        if (method, path, place) in self._known:
+            msg = f"{method} {path} stands twice in the route table"
+            raise ValueError(msg)
+        self._known.add((method, path, place))
+
+    def match(self, method: str, path: str, key_places: Iterable[str] = ()) -> Route:
         """The route of a request.
 
         Args:
             method: as sent; methods are case-sensitive (RFC 9110 section 9.1).
             path: without the query. It is compared as it stands: nothing is decoded or normalised,
                 so an encoded or dotted path matches no entry.
+            key_places: where the request carries its credential.
 
         Raises:
             UnknownRouteError: no such path.
             MethodNotAllowedError: the path is there, for other methods.
         """
+        if self._by_place:
+            for place in key_places:
+                if special := self._by_place.get((method, path, place)):
+                    return special
         methods = self._exact.get(path) or self._match_patterns(path)
         if not methods:
             raise UnknownRouteError(path)

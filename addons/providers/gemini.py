@@ -73,13 +73,22 @@ PROVIDER = Provider(
             flavour="openai.models",
             method="GET",
         ),
-        # The official SDK lists models here; `/v1/models` is the compatible endpoint's.
         Endpoint(
             name="models",
             client_paths=("/v1beta/models",),
             path="/v1beta/models",
             flavour="gemini.models",
             method="GET",
+        ),
+        # By default the official SDK asks here, too. It cannot read the compatible list and would
+        # show none; OpenAI's SDKs send a Bearer and get that one.
+        Endpoint(
+            name="models",
+            client_paths=("/v1/models",),
+            path="/v1/models",
+            flavour="gemini.models",
+            method="GET",
+            for_keys_in=("x-goog-api-key", "?key="),
         ),
         *_native_endpoints("v1"),
         *_native_endpoints("v1beta"),

@@ -75,6 +75,8 @@ _ROUTES: dict[tuple[str, str], Route] = {
     ),
     ("GET", "/v1beta/models"): Route("gemini", (), gemini_api.models),
 }
+# Of three providers at one path, on one fake: told apart by their headers.
+_GEMINI_MODELS = Route("gemini", (), gemini_api.models)
 _ANTHROPIC_MODELS = Route("anthropic", (), anthropic_api.models)
 _NO_BODY: dict[str, Any] = {}
 _KNOWN_PATHS = {path for _, path in _ROUTES}
@@ -84,6 +86,8 @@ def family_of(path: str, fields: dict[bytes, bytes]) -> Family:
     """Return whose shape an answer on this path has, also if the path does not exist."""
     if path.startswith("/v1beta/openai/"):
         return "gemini-compatible"
+    if path == "/v1/models" and b"x-goog-api-key" in fields:
+        return "gemini"
     if path.startswith("/v1beta/") or (path.startswith("/v1/models/") and ":" in path):
         return "gemini"
     if path.startswith("/v1/messages") or b"anthropic-version" in fields:
@@ -151,6 +155,8 @@ def _find_route(request: Request, path: str, family: Family) -> Route:
             (405, "Not allowed") if path in _KNOWN_PATHS else (404, "Unknown request URL")
         )
         raise Refusal(status, f"{text}: {request.method} {path}")
+    if family == "gemini" and path == "/v1/models":
+        return _GEMINI_MODELS
     if family != "anthropic":
         return route
     if b"anthropic-version" not in request.fields:

@@ -78,6 +78,11 @@ class TestStoredMode:
         assert (made.mode, made.token, made.own_key) == (Mode.STORED, TOKEN, None)
         assert (made.headers, made.query) == ([(b"Accept", b"*/*")], "alt=sse")
 
+    @pytest.mark.parametrize("place", PLACES)
+    def test_its_place_is_known(self, place: str) -> None:
+        made = placed({place: TOKEN}, (b"X-Goog-Api-Key", b" "))
+        assert take_credentials(made).places == [place.lower()]
+
     def test_the_same_token_in_all_places_is_one(self) -> None:
         made = decide(placed(dict.fromkeys(PLACES, TOKEN), token_header()))
         assert (made.mode, made.token) == (Mode.STORED, TOKEN)

@@ -448,8 +448,9 @@ class TestGoogle:
         path = f"/v1/models/{self.MODEL}:countTokens"
         passed("gemini", path, endpoint="countTokens", cost_usd=0)
 
-    def test_models(self, connect, passed):
-        # by default it asks at /v1/models, which is the OpenAI-compatible list here
-        names = [model.name for model in connect("v1beta").models.list()]
+    @pytest.mark.parametrize("version", [None, "v1", "v1beta"])
+    def test_models(self, connect, passed, version):
+        # by default it asks at /v1/models, where OpenAI's SDKs ask for the compatible list
+        names = [model.name for model in connect(version).models.list()]
         assert f"models/{self.MODEL}" in names
-        passed("gemini", "/v1beta/models", endpoint="models", cost_usd=0)
+        passed("gemini", f"/{version or 'v1'}/models", endpoint="models", cost_usd=0)

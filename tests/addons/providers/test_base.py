@@ -155,6 +155,20 @@ class TestTable:
             table.match("PUT", path)
         assert str(caught.value) == "GET, POST"
 
+    def test_one_path_may_depend_on_the_place_of_the_credential(self) -> None:
+        all_ = Endpoint("thing", ("/thing",), "/a", "openai.models", method="GET")
+        some = replace(all_, path="/s", for_keys_in=("x-key", "?key="))
+        table = RouteTable([made_up(endpoints=(all_, some))], {})
+        path = f"{CLIENT_PREFIX}/made-up/thing"
+        assert table.match("GET", path).path == "/a"
+        assert table.match("GET", path, ["authorization"]).path == "/a"
+        assert table.match("GET", path, ["x-key"]).path == "/s"
+        assert table.match("GET", path, ["authorization", "?key="]).path == "/s"
+        with pytest.raises(MethodNotAllowedError):
+            table.match("POST", path, ["x-key"])
+        with pytest.raises(ValueError, match="stands twice"):
+            RouteTable([made_up(endpoints=(all_, some, replace(some, name="other")))], {})
+
     def test_model_in_the_path(self) -> None:
         native = Endpoint("n", ("/models/{model}:go",), "/v9/{model}/go", "gemini.generate")
         table = RouteTable([made_up(endpoints=(native,))], {})

@@ -47,10 +47,30 @@ def test_native_routes(
     assert route.key_place == KeyPlace("x-goog-api-key")
 
 
-def test_the_native_list_of_models() -> None:
-    route = TABLE.match("GET", "/api/proxy/gemini/v1beta/models")
+@pytest.mark.parametrize("places", [[], ["authorization"], ["x-goog-api-key"], ["?key="]])
+def test_the_native_list_of_models(places: list[str]) -> None:
+    route = TABLE.match("GET", "/api/proxy/gemini/v1beta/models", places)
     assert (route.path, route.endpoint.flavour) == ("/v1beta/models", "gemini.models")
     assert route.key_place == KeyPlace("x-goog-api-key")
+
+
+@pytest.mark.parametrize(
+    ("place", "path", "key_place"),
+    [
+        # as Google's own SDKs and documents have it
+        ("x-goog-api-key", "/v1/models", KeyPlace("x-goog-api-key")),
+        ("?key=", "/v1/models", KeyPlace("x-goog-api-key")),
+        # as OpenAI's SDKs, and those that imitate them, have it
+        ("authorization", "/v1beta/openai/models", BEARER),
+        ("api-key", "/v1beta/openai/models", BEARER),
+        ("x-api-key", "/v1beta/openai/models", BEARER),
+    ],
+)
+def test_which_list_of_models_is_told_by_the_place_of_the_key(
+    place: str, path: str, key_place: KeyPlace
+) -> None:
+    route = TABLE.match("GET", "/api/proxy/gemini/v1/models", [place])
+    assert (route.path, route.endpoint.name, route.key_place) == (path, "models", key_place)
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,9 @@ def test_counting_and_embedding(sdk: genai.Client):
     assert [len(each.values or []) for each in answer.embeddings or []] == [3072, 3072]
 
 
-def test_models(sdk: genai.Client):
-    # by default this SDK asks at /v1/models, a path that the fake gives to OpenAI
-    config = types.ListModelsConfig(http_options=types.HttpOptions(api_version="v1beta"))
+@pytest.mark.parametrize("version", [None, "v1", "v1beta"])
+def test_models(sdk: genai.Client, version: str | None):
+    config = types.ListModelsConfig(http_options=types.HttpOptions(api_version=version))
     assert [model.name for model in sdk.models.list(config=config)] == [
         "models/gemini-2.5-flash",
         "models/gemini-embedding-001",
