@@ -14,6 +14,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from api.deps import services_of
+from api.errors import ResourceNotFoundError
+
 router = APIRouter(include_in_schema=False)
 
 TEMPLATES_FOLDER: Final = Path(__file__).parent.parent / "templates"
@@ -52,7 +55,10 @@ PAGES: Final = (
     Page("/settings/plan", "Plan", "settings-plan"),
     Page("/settings/alerts", "Alerts", "settings-alerts"),
     Page("/profile", "Profile", "profile"),
+    Page("/mailbox", "Mailbox", "mailbox"),
 )
+_WITHOUT_MAIL_SERVER: Final = "/mailbox"
+"""Where mails are shown that nobody sends: not a page where there is a mail server."""
 _SIGN_IN: Final = Page("/sign-in", "Sign in", "sign-in")
 
 
@@ -71,15 +77,18 @@ async def settings() -> Response:
 @router.get("/sign-in")
 async def sign_in() -> Response:
     """Return the page that asks for an e-mail address, then for the code."""
-    return HTMLResponse(_render(_SIGN_IN))
+    return HTMLResponse(_render(_SIGN_IN, has_mailbox=False))
 
 
 async def _show(page: Page, request: Request) -> Response:
     """Return a page's shell, or send a visitor without a session to sign in."""
+    has_mailbox = services_of(request).settings.smtp_url is None
+    if page.path == _WITHOUT_MAIL_SERVER and not has_mailbox:
+        raise ResourceNotFoundError
     if SESSION_COOKIE not in request.cookies:
         wanted = page.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/sign-in?{urlencode({'next': wanted})}", 303)
-    return HTMLResponse(_render(page))
+    return HTMLResponse(_render(page, has_mailbox=has_mailbox))
 
 
 for _page in PAGES:
@@ -87,7 +96,7 @@ for _page in PAGES:
 
 
 @cache
-def _render(page: Page) -> str:
+def _render(page: Page, *, has_mailbox: bool) -> str:
     """Return the page as HTML; it holds nothing that changes while the process runs."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES_FOLDER),
@@ -96,4 +105,4 @@ def _render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(f"{page.name}.html").render(page=page)
+    return environment.get_template(f"{page.name}.html").render(page=page, has_mailbox=has_mailbox)

@@ -13,12 +13,12 @@ import { nothing } from "../lib/states.js";
 import { missing, table } from "../lib/table.js";
 import { slot, usagePage } from "../lib/usage-page.js";
 
-function drawNumbers({ cost, month_to_date: month, projection, cache_saved_usd: saved }, { money, period }) {
+function drawNumbers({ cost, month_to_date: month, projection, cache_saved_usd: saved, cache_answers: cached, cache_unpriced: unknown }, { money, period }) {
   const unpriced = cost.unpriced ? `${integer(cost.unpriced)} with unknown price` : null;
   stat(slot("total"), { value: cost.total === null ? null : money.full(cost.total), missing: "price unknown", notes: [badge(cost.total, cost.previous, { better: "down", show: money.full, period }), unpriced] });
   stat(slot("month"), { value: month === null ? null : money.full(month), missing: "price unknown", notes: ["since the 1st, 00:00 UTC, all filters but the range"] });
   stat(slot("projection"), { value: projection === null ? null : money.full(projection), missing: "too early to say", notes: ["if the rest of the month goes on like this"] });
-  stat(slot("saved"), { value: saved === null ? null : money.full(saved), missing: "not known", notes: ["by answers from Metrion’s cache and cached input"] });
+  stat(slot("saved"), { value: saved === null ? null : money.full(saved), missing: "not known", notes: [cached === 1 ? "by 1 answer from Metrion’s cache" : `by ${integer(cached)} answers from Metrion’s cache`, unknown ? `${integer(unknown)} of unknown price` : null] });
 }
 
 function drawOverTime({ by_model: models }, { times, timestamps, money }) {

@@ -1,40 +1,116 @@
-// Settings, Plan: what the plan gives, how much of the month is used.
+// Settings, Plan: how much of the month is used, what the plans give, paying for one.
 
-import { el } from "../dom.js";
-import { integer, percent } from "../lib/format.js";
+import { code, el, inline } from "../dom.js";
+import { ask } from "../lib/api.js";
+import { dateText, integer, percent } from "../lib/format.js";
 import { account } from "../lib/shell.js";
-import { failure } from "../lib/states.js";
+import { busy, failure } from "../lib/states.js";
 
-const PLANS = [
-  ["free", "Free", ["10,000 requests a month", "Log rows for 7 days", "Daily records without end"]],
-  ["pro", "Pro", ["No monthly limit", "Log rows for 90 days", "Daily records without end"]],
-];
-const place = document.querySelector('[data-slot="plan"]');
+const POLL_MS = 2000;
+const POLLS = 45; // Stripe's word comes within seconds; without it the server asks every minute
+const WARN_SHARE = 0.8;
+const slot = (name) => document.querySelector(`[data-slot="${name}"]`);
 
-function used({ month_requests: count, month_limit: limit }) {
-  if (limit === null) return el("p", null, `${integer(count)} requests this month. There is no limit.`);
-  const share = Math.min(1, count / limit);
-  const full = count >= limit ? el("div", { class: "notice mild" }, el("p", null, "The month is used up: requests are refused until the 1st, 00:00 UTC. What was recorded stays readable.")) : null;
-  return el(
-    "div",
-    { class: "stack" },
-    el("p", null, el("strong", null, integer(count)), ` of ${integer(limit)} requests this month (${percent(share)})`),
+function usage({ month_requests: count, month_limit: limit }) {
+  if (limit === null) return [el("p", null, el("strong", null, integer(count)), " requests. There is no limit.")];
+  const share = limit ? Math.min(1, count / limit) : 1;
+  const used = el("div", { class: "notice mild" }, el("p", null, "The month is used up: requests are refused until the 1st, 00:00 UTC. What was recorded stays readable."));
+  const soon = el("div", { class: "notice mild" }, el("p", null, `${integer(limit - count)} requests are left until the 1st, 00:00 UTC.`));
+  return [
+    el("p", null, el("strong", null, integer(count)), ` of ${integer(limit)} requests (${percent(share)})`),
     el("div", { class: "meter", role: "meter", "aria-label": "Requests this month", "aria-valuemin": 0, "aria-valuemax": limit, "aria-valuenow": Math.min(count, limit) }, el("span", { style: { "--w": `${100 * share}%` } })),
-    full,
-    el("p", { class: "hint" }, "Counted anew from the 1st of each month, 00:00 UTC."),
-  );
+    share >= 1 ? used : share >= WARN_SHARE ? soon : null,
+    el("p", { class: "hint" }, "Counted anew from the 1st of each month, 00:00 UTC. Hits of the cache count, refused requests do not."),
+  ];
 }
 
-function planCard(mine, [name, title, gives]) {
-  const isMine = name === mine;
-  return el("div", { class: "plan-card", "data-mine": isMine ? "" : null }, el("h3", null, title, isMine ? el("span", { class: "plan" }, "yours") : null), el("ul", { class: "plain" }, gives.map((each) => el("li", null, each))));
+function planCard(plan, isMine) {
+  const gives = [
+    plan.month_limit === null ? "Any number of requests" : `${integer(plan.month_limit)} requests a month`,
+    `Log rows for ${integer(plan.retention_days)} days`,
+    `Up to ${integer(plan.alert_rules)} alert rules`,
+    "Daily records for as long as the account",
+    "Every page, provider, export and the cache",
+  ];
+  return el("div", { class: "plan-card", "data-mine": isMine ? "" : null }, el("h3", null, plan.title, isMine ? el("span", { class: "plan" }, "yours") : null), el("ul", { class: "plain" }, gives.map((each) => el("li", null, each))));
+}
+
+/** A button that asks the server for a page at Stripe and goes there. */
+function leading(path, label, primary) {
+  const wrong = el("p", { class: "wrong", role: "alert" });
+  async function go() {
+    wrong.textContent = "";
+    try {
+      const { url } = await ask(`billing/${path}`, { method: "POST" });
+      location.assign(url);
+    } catch (problem) {
+      wrong.textContent = problem.message;
+    }
+  }
+  const button = el("button", { type: "button", class: primary ? "button primary" : "button" }, label);
+  button.addEventListener("click", () => busy(button, go));
+  return el("div", { class: "stack" }, el("div", { class: "row" }, button), wrong);
+}
+
+const upgrade = () => leading("checkout", "Upgrade to Pro", true);
+const manage = (label = "Manage the subscription") => leading("portal", label, false);
+const sentence = (text) => el("p", null, inline(text));
+const warning = (text) => el("div", { class: "notice mild" }, el("p", null, text));
+const until = (subscription) => (subscription.current_period_end ? ` on ${dateText(subscription.current_period_end)}` : "");
+
+function live(plan, subscription) {
+  const goesOn = subscription.cancel_at_period_end ? `It ends${until(subscription)}; until then everything stays as it is.` : `It renews${until(subscription)}.`;
+  if (plan === "free") return [sentence(`Whoever runs this Metrion has put the account on Free. Your subscription goes on. ${goesOn}`), manage()];
+  if (subscription.status === "past_due") return [warning("The last payment failed. Pro stays while it is tried again; please look at the card."), manage("Look at the card")];
+  return [sentence(`You subscribe to Pro. ${goesOn}`), manage()];
+}
+
+function payment({ email, plan, retention_days: days }, { takes_payments: paid, can_manage: known, subscription }) {
+  if (!paid) {
+    const how = plan === "pro" ? "Whoever runs it has put you on Pro." : "Whoever runs it puts accounts on Pro:";
+    const command = `metrion plan set ${email} pro`;
+    return [sentence(`This Metrion takes no payments. ${how}`), plan === "pro" ? null : code(command, command, "Command")];
+  }
+  if (subscription?.is_live) return live(plan, subscription);
+  if (["unpaid", "incomplete", "paused"].includes(subscription?.status)) return [warning("Your subscription waits for a payment. Pro begins again when it is made."), manage("Go and pay")];
+  if (plan === "pro") return [sentence("Whoever runs this Metrion has put you on Pro. You are not charged for it."), known ? manage("Invoices and card") : null];
+  const ended = subscription ? sentence(`Your subscription has ended. Log rows of the last ${integer(days)} days and all daily records are still here.`) : null;
+  return [ended, sentence("Pro is paid by the month at Stripe, which keeps your card; Metrion never sees it. You can end it at any time."), upgrade(), known ? manage("Invoices and card") : null];
+}
+
+function draw(mine, billing) {
+  const fill = (name, children) => slot(name).replaceChildren(el("div", { class: "stack" }, children));
+  fill("usage", usage(mine));
+  fill("plans", el("div", { class: "plans" }, billing.plans.map((each) => planCard(each, each.name === mine.plan))));
+  fill("payment", payment(mine, billing));
+}
+
+const pause = () => new Promise((resolve) => setTimeout(resolve, POLL_MS));
+
+/** Back from Stripe: wait until the payment is confirmed, then show the new plan. */
+async function awaitPro() {
+  history.replaceState(null, "", location.pathname);
+  slot("news").hidden = false;
+  slot("news").replaceChildren(el("div", { class: "card waiting" }, el("span", { class: "pulse", "aria-hidden": "true" }), "Waiting for Stripe to confirm the payment…"));
+  for (let poll = 0; poll < POLLS; poll += 1) {
+    const mine = await ask("account").catch(() => null); // the next one may be answered
+    if (mine?.plan === "pro") {
+      draw(mine, await ask("billing"));
+      document.querySelector("[data-plan]").textContent = "Pro";
+      slot("news").replaceChildren(el("div", { class: "notice fine" }, el("p", null, "Welcome to Pro: from now on there is no monthly limit.")));
+      return;
+    }
+    await pause();
+  }
+  slot("news").replaceChildren(warning("Stripe has not confirmed the payment yet. When it does, Pro begins by itself; you need not wait here."));
 }
 
 try {
-  const mine = await account;
-  place.replaceChildren(
-    el("div", { class: "stack" }, used(mine), el("div", { class: "plans" }, PLANS.map((each) => planCard(mine.plan, each))), el("p", { class: "hint" }, "Whoever runs this Metrion can change your plan.")),
-  );
+  const [mine, billing] = await Promise.all([account, ask("billing")]);
+  draw(mine, billing);
+  if (new URLSearchParams(location.search).get("checkout") === "done" && mine.plan !== "pro") await awaitPro();
 } catch (problem) {
-  place.replaceChildren(failure(problem, () => location.reload()));
+  slot("usage").replaceChildren(failure(problem, () => location.reload()));
+  slot("plans").replaceChildren();
+  slot("payment").replaceChildren();
 }
