@@ -28,6 +28,7 @@ WEB_PORT = claim_port(0, "")
 OPENAI = "/api/proxy/openai/v1/chat/completions"
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello there!"}]}
 MESSAGE = {"model": "claude-opus-4-1", "max_tokens": 99, "messages": CHAT["messages"]}
+STREAM = CHAT | {"stream": True}
 OTHER_KEY = f"sk-OWN-{'w' * 30}"
 COOKIE = "cookie-CANARY-of-somebody"
 # What may be in no output, in whatever form it is written.
@@ -128,17 +129,25 @@ def make_requests(url: str, account) -> list[httpx.Response]:
             client.post(OPENAI, headers=stored | {"x-fake-status": "500"}, json=CHAT),
             client.post(OPENAI, headers=stored, json={"model": "gpt-4o"}),
             client.post(OPENAI, headers=stored | {"x-fake-stall": "head"}, json=CHAT),
+            # the second is answered from what the first left
+            *(
+                client.post(OPENAI, headers=stored | {"x-metrion-cache": "true"}, json=STREAM)
+                for _ in range(2)
+            ),
             # a key where none belongs, and a token in a prompt
             client.post(OPENAI, headers=stored | echo, json=CHAT | {"user": account.token}),
         ]
 
 
-OUTCOMES = ["ok", "ok", "ok", "provider_error", "refused", "timeout", "ok"]
+OUTCOMES = ["ok", "ok", "ok", "provider_error", "refused", "timeout", "ok", "ok", "ok"]
+MARKERS = ["", "", "", "🔴", "⛔", "⌛", "", "♻", ""]
+CACHED = 7
 
 
 def check_line(line: str, row: dict[str, Any], account_id: str) -> None:
     """The line about a flow says what the log says."""
-    assert line.startswith(f"{row['outcome']} · {row['provider']} ")
+    cached = ", cached" if row["cached"] else ""
+    assert line.startswith(f"{row['outcome']}{cached} · {row['provider']} ")
     assert f" · {row['mode']} · account {account_id}" in line
     assert (row["model"] or row["endpoint"]) in line
     assert re.search(r" · \d+ ms", line)
@@ -173,8 +182,10 @@ def test_mitmweb_shows_what_the_log_says(
     assert [row["outcome"] for row in in_order] == OUTCOMES
     for flow, row in zip(flows, in_order, strict=True):
         check_line(flow["comment"], row, account_id)
-    marked = [flow["marked"] for flow in flows]
-    assert marked == ["", "", "", "🔴", "⛔", "⌛", ""]
+    assert [flow["marked"] for flow in flows] == MARKERS
+    assert [row["cached"] for row in in_order].index(True) == CACHED
+    hit = web.get(f"/flows/{flows[CACHED]['id']}/response/content.data").content
+    assert hit == answers[CACHED].content
     assert web.get("/options").json()["web_columns"]["value"] == ["status", "comment", "time"]
 
     # a stream is readable, in the view that is chosen by itself
