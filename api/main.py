@@ -17,6 +17,8 @@ from api.routes import (
     auth,
     billing,
     docs,
+    erasure,
+    export,
     health,
     logs,
     mailbox,
@@ -35,6 +37,8 @@ from storage.settings import Settings
 RESOURCES: Final = (
     auth,
     account,
+    export,
+    erasure,
     token,
     provider_keys,
     usage,

@@ -17,6 +17,7 @@ from api.security import (
 from api.telemetry import Metrics
 from storage import roles
 from storage.database import Database, service_url
+from storage.export import MOST_AT_ONCE, Exports
 from storage.sealing import MasterKeys
 from storage.settings import Settings
 
@@ -36,6 +37,7 @@ class Services:
     billing: StripeBilling | None
     checkouts: Attempts
     metrics: Metrics
+    exports: Exports
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -59,10 +61,15 @@ class Services:
             billing=StripeBilling.open(settings),
             checkouts=Attempts(CHECKOUTS_PER_WINDOW, SIGN_IN_SECONDS),
             metrics=Metrics(),
+            # of their own: dashboards do not wait for exports
+            exports=Exports(
+                Database(service_url(settings, roles.API), pool_size=MOST_AT_ONCE), settings.region
+            ),
         )
 
     async def close(self) -> None:
         """Close what is open."""
         if self.billing is not None:
             self.billing.close()
+        await self.exports.close()
         await self.database.close()

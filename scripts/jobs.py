@@ -10,11 +10,16 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from api.billing import StripeBilling
+from api.subscriptions import check_subscriptions
 from scripts import heartbeat
 from scripts.alerting import Alerting
+from scripts.erasing import Erasing
 from storage import roles
+from storage.billing import forget_events
 from storage.database import Database, service_url
 from storage.errors import StorageError
 from storage.json_logs import log_as_json
@@ -29,6 +34,8 @@ from storage.settings import Settings
 
 _CANNOT_START = 2
 _HOUR_SECONDS = 3600.0
+# Whoever went to pay is looked after every minute, even if no webhook comes.
+_SUBSCRIPTIONS_SECONDS = 30.0
 _FIRST_RETRY_SECONDS: Final = 1.0
 _LAST_RETRY_SECONDS: Final = 60.0
 
@@ -51,6 +58,7 @@ JOBS: Final = (
     Job("delete expired rows", delete_expired_rows, _HOUR_SECONDS),
     Job("delete expired sign-ins", delete_expired, _HOUR_SECONDS),
     Job("delete expired answers", delete_expired_answers, _HOUR_SECONDS),
+    Job("forget billing events", forget_events, _HOUR_SECONDS),
 )
 
 
@@ -78,6 +86,11 @@ async def work(jobs: Sequence[Job], settings: Settings) -> None:
     """
     database = Database(service_url(settings, roles.JOBS))
     alerting = Alerting.open(settings)
+    stripe = StripeBilling.open(settings)
+    if stripe is not None:
+        check = partial(check_subscriptions, stripe=stripe)
+        jobs = [*jobs, Job("check subscriptions", check, _SUBSCRIPTIONS_SECONDS)]
+    erasing = Erasing.open(settings, stripe)
     told_to_end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_end.set)
@@ -85,12 +98,15 @@ async def work(jobs: Sequence[Job], settings: Settings) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(repeat(job, database)) for job in jobs]
             tasks.append(group.create_task(alerting.run()))
+            tasks.append(group.create_task(erasing.run()))
             alive = settings.data_dir / heartbeat.FILE_NAME
             tasks.append(group.create_task(heartbeat.beat(alive)))
             await told_to_end.wait()
             for task in tasks:
                 task.cancel()
     finally:
+        if stripe is not None:
+            stripe.close()
         await database.close()
 
 

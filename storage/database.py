@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage import embedded
 from storage.errors import DatabaseUnavailable
@@ -84,6 +84,7 @@ class Database:
             pool_timeout=pool_seconds,
             hide_parameters=True,  # errors go to logs; parameters are digests and sealed values
         )
+        self._snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ")
 
     @asynccontextmanager
     async def account(self, account_id: uuid.UUID) -> AsyncGenerator[AsyncConnection]:
@@ -106,14 +107,26 @@ class Database:
         async with self._transaction("") as connection:
             yield connection
 
+    @asynccontextmanager
+    async def snapshot(self, account_id: uuid.UUID) -> AsyncGenerator[AsyncConnection]:
+        """Open a transaction that sees this account as it was at one moment, however long it reads.
+
+        Raises:
+            DatabaseUnavailable: as `account`.
+        """
+        async with self._transaction(str(account_id), self._snapshots) as connection:
+            yield connection
+
     async def close(self) -> None:
         """Close all connections of the pool."""
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def _transaction(self, account: str) -> AsyncGenerator[AsyncConnection]:
+    async def _transaction(
+        self, account: str, engine: AsyncEngine | None = None
+    ) -> AsyncGenerator[AsyncConnection]:
         try:
-            connection = await self._open(account)
+            connection = await self._open(account, engine or self._engine)
             try:
                 yield connection
                 await connection.commit()
@@ -127,21 +140,21 @@ class Database:
         except PoolTimeoutError as error:
             raise DatabaseUnavailable("all connections to the database are in use") from error
 
-    async def _open(self, account: str) -> AsyncConnection:
+    async def _open(self, account: str, engine: AsyncEngine) -> AsyncConnection:
         """Connect and begin. A pooled connection may be dead since the server was restarted.
 
         What sets the account also shows whether the connection is alive, so no ping is spent on it:
         the first failure throws all pooled connections away, and the second try gets a new one.
         """
         try:
-            return await self._try_to_open(account)
+            return await self._try_to_open(account, engine)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-        return await self._try_to_open(account)
+        return await self._try_to_open(account, engine)
 
-    async def _try_to_open(self, account: str) -> AsyncConnection:
-        connection = await self._engine.connect()
+    async def _try_to_open(self, account: str, engine: AsyncEngine) -> AsyncConnection:
+        connection = await engine.connect()
         try:
             await connection.execute(_BEGIN, {"account": account, **self._begin})
         except BaseException:

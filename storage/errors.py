@@ -65,6 +65,10 @@ class BillingUnavailable(StorageError):  # noqa: N818
     """Stripe cannot be asked now, or did not do what was asked; the same call may work later."""
 
 
+class ExportUnderWay(StorageError):  # noqa: N818
+    """An account's export has not ended yet, or as many others as may be at once."""
+
+
 class TooManyCodes(StorageError):  # noqa: N818
     """An address was sent enough codes for now.
 

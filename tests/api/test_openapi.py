@@ -33,7 +33,8 @@ def test_these_are_the_paths(document: dict[str, Any]):
     assert paths == {
         *("/healthz", "/readyz", "/metrics", "meta"),
         *("auth/codes", "auth/sessions", "auth/sessions/current", "auth/sessions/{session_id}"),
-        *("account", "token", "token/reveal", "token/regenerate"),
+        *("account", "account/deletion-codes", "account/export", "account/export/schema"),
+        *("token", "token/reveal", "token/regenerate"),
         *("provider-keys", "provider-keys/{provider}"),
         *("logs", "logs.csv", "logs/{row_id}"),
         *("usage/overview", "usage/costs", "usage/latency", "usage/errors", "usage/requesters"),
@@ -72,7 +73,7 @@ def test_errors_are_problem_documents(document: dict[str, Any]):
     assert kinds == {each.kind: each.status for each in KINDS}
 
 
-OPEN = {"health", "ready", "metrics", "meta", "request_code", "sign_in", "webhook"}
+OPEN = {"health", "ready", "metrics", "meta", "request_code", "sign_in", "webhook", "export_schema"}
 """Who has not signed in yet, and machines, may call these."""
 
 
