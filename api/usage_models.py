@@ -242,8 +242,12 @@ class Costs(Usage):
         description="USD for the whole month, if it goes on like this; null: too early to say."
     )
     cache_saved_usd: float | None = Field(
-        description="What answers from Metrion's cache would have cost, by the average of their "
-        "model; null: nothing came from the cache, or no price is known."
+        description="USD that the answers from Metrion's cache would have cost, each at the "
+        "prices of its day; null: it is known of none of them."
+    )
+    cache_answers: int = Field(description="Requests answered from Metrion's cache.")
+    cache_unpriced: int = Field(
+        description="Those of them of which it is not known what they would have cost."
     )
 
 

@@ -6,18 +6,17 @@ statement.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.filters import DAY, Filter, Window
-from storage.records import SUMS, Question, ask
+from storage.records import SUMS, Answer, Question, ask
 
 MOST_NAMES: Final = 200
 """In any list of names."""
@@ -37,6 +36,8 @@ class Sums:
         saved_usd: what answers from the cache would have cost; see `unsaved`.
         unsaved: requests answered from the cache of which that is not known.
         requesters: how many were named; of groups together it is not known.
+        cost_series: the cost over time, by the second since 1970 that an hour or day begins; of
+            groups together it is not known.
         last_at: when the newest of them came in; None: there is none.
     """
 
@@ -59,6 +60,7 @@ class Sums:
     saved_usd: Decimal = Decimal(0)
     latency_ms_sum: float = 0.0
     last_at: datetime | None = None
+    cost_series: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @classmethod
     def together(cls, parts: Sequence["Sums"]) -> "Sums":
@@ -93,6 +95,11 @@ class Sums:
         """The cost; None: it is not known of any request."""
         is_short = self.unreported or self.unpriced
         return None if is_short and not self.cost_usd else self.cost_usd
+
+    @property
+    def known_saving(self) -> Decimal | None:
+        """What the cache saved; None: it is not known of any answer from it."""
+        return None if self.unsaved and not self.saved_usd else self.saved_usd
 
 
 _NOTHING: Final = Sums()
@@ -216,6 +223,6 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _sums_of(row: RowMapping, names: Sequence[str]) -> Sums:
+def _sums_of(row: Answer, names: Sequence[str]) -> Sums:
     # of nothing there is no sum
     return Sums(**{name: value for name in names if (value := row[name]) is not None})

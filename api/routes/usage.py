@@ -60,7 +60,7 @@ from storage.database import Transaction
 from storage.filters import Window
 from storage.latency import average, latencies, percentile
 from storage.logs import recent_errors
-from storage.records import REQUESTERS, Question
+from storage.records import COST_SERIES, REQUESTERS, SUMS, Question
 from storage.usage import Group, Sums, busiest, month_of, regrouped
 
 router = APIRouter(prefix="/api/v1/usage", tags=["Usage"], responses=documented(*READING_PROBLEMS))
@@ -84,7 +84,7 @@ async def overview(
             connection,
             wanted,
             moments=Question(window, ("begin",)),
-            models=Question(window, ("begin", "provider", "model"), _FEW),
+            models=Question(window, ("provider", "model"), (*_FEW, COST_SERIES)),
             statuses=Question(window, ("status",), ("requests",)),
             before=Question(window.previous),
             people=Question(window, (), (REQUESTERS,)),
@@ -108,7 +108,7 @@ async def overview(
             ModelRequests(
                 model=each.model or None, provider=each.provider, requests=each.sums.requests
             )
-            for each in busiest(regrouped(models, "provider", "model"))[:MOST_BARS]
+            for each in busiest(models)[:MOST_BARS]
         ],
         errors=ErrorSummary(
             total=total.errors,
@@ -148,14 +148,13 @@ async def costs(
             connection,
             wanted,
             moments=Question(window, ("begin",)),
-            models=Question(window, ("begin", "provider", "model"), _FEW),
-            rows=Question(window, ("provider", "model")),
+            models=Question(window, ("provider", "model"), (*SUMS, COST_SERIES)),
             names=Question(window, ("requester",), _FEW),
             before=Question(window.previous),
             month=Question(month_of(now), (), ("cost_usd",)),
         )
         currency = await _currency(services, connection)
-    moments, models, rows = found["moments"], found["models"], dearest(found["rows"])
+    moments, models = found["moments"], dearest(found["models"])
     total, before = total_of(moments), total_of(found["before"])
     month = total_of(found["month"]).cost_usd
     return Costs(
@@ -181,12 +180,14 @@ async def costs(
                 total_tokens=each.sums.known_tokens,
                 unpriced=each.sums.unpriced + each.sums.unreported,
             )
-            for each in rows[:MOST_ROWS]
+            for each in models[:MOST_ROWS]
         ],
         cost=cost_series(window, moments, total, before),
         month_to_date=float(month),
         projection=_projection(month, now),
-        cache_saved_usd=_saved(rows),
+        cache_saved_usd=number(total.known_saving),
+        cache_answers=total.cached,
+        cache_unpriced=total.unsaved,
     )
 
 
@@ -347,14 +348,3 @@ def _projection(month_to_date: Decimal, now: datetime) -> float | None:
         return None
     days = calendar.monthrange(now.year, now.month)[1]
     return float(month_to_date) * days * 24 / hours
-
-
-def _saved(models: list[Group]) -> float | None:
-    """Return what cached answers would have cost by their models' averages."""
-    saved = None
-    for each in models:
-        sums = each.sums
-        paid = sums.requests - sums.cached - sums.errors - sums.unpriced - sums.unreported
-        if sums.cached and paid > 0:
-            saved = (saved or 0.0) + float(sums.cost_usd) / paid * sums.cached
-    return saved

@@ -48,7 +48,7 @@ async def ada(new_account, write_logs):
     write_logs(account, status=500, outcome="provider_error", error="Overloaded", **NOTHING)
     write_logs(account, status=None, outcome="client_closed", model=None, **NOTHING)
     write_logs(account, cost_usd=None, model="new-model")
-    write_logs(account, cached=True, cost_usd="0", latency_ms=2.0)
+    write_logs(account, cached=True, cost_usd="0", saved_usd="0.7", latency_ms=2.0)
     write_logs(account, created_at=ago(days=8), cost_usd="1.5", requester="bob")
     return account
 
@@ -135,8 +135,7 @@ def test_costs_by_everything(ask, ada):
     assert unpriced["new-model"]["cost"] is None
     assert unpriced["new-model"]["total_tokens"] == 1286
     assert unpriced["claude"]["cost"] == 0.25
-    # one cached answer; 5 paid ones of its model cost 3.5, two more failed
-    assert data["cache_saved_usd"] == pytest.approx(3.5 / 5)
+    assert (data["cache_saved_usd"], data["cache_answers"], data["cache_unpriced"]) == (0.7, 1, 0)
     days = [0, 1, 1, 3, 8]
     prices = [0.5, 0.5, 0.5, 0.5, 1.5]
     this_month = sum(
@@ -149,6 +148,24 @@ def test_costs_by_everything(ask, ada):
         passed = NOW.day - 1 + NOW.hour / 24 + NOW.minute / 1440
         expected = this_month * calendar.monthrange(NOW.year, NOW.month)[1] / passed
         assert data["projection"] == pytest.approx(expected, rel=0.01)
+
+
+async def test_what_the_cache_saved_is_zero_unknown_or_known_in_part(ask, new_account, write_logs):
+    account = await new_account("ada@example.com")
+
+    def saved():
+        data = ask(account, "costs")
+        return data["cache_saved_usd"], data["cache_answers"], data["cache_unpriced"]
+
+    write_logs(account, cost_usd="5")
+    assert saved() == (0, 0, 0)
+    write_logs(account, cached=True, cost_usd="0", saved_usd=None)
+    assert saved() == (None, 1, 1)
+    write_logs(account, 2, cached=True, cost_usd="0", saved_usd="0.25")
+    assert saved() == (0.5, 3, 1)
+    write_logs(account, cached=True, cost_usd="0", saved_usd="1", provider="mistral")
+    only = ask(account, "costs", provider="mistral")
+    assert (only["cache_saved_usd"], only["cache_answers"]) == (1, 1)
 
 
 async def test_many_models_become_seven_and_other(ask, new_account, write_logs):
