@@ -38,7 +38,8 @@ logger = logging.getLogger("metrion.proxy")
 async def serve(settings: Settings, service: Service, chosen: argparse.Namespace) -> None:
     """Serve until a signal; an addon that cannot start ends the process with exit code 1."""
     master = DumpMaster(options.Options(), with_termlog=False, with_dumper=False)
-    listeners = [socket.socket(fileno=number) for number in chosen.listeners]
+    # said to be TCP: else asyncio, on macOS, lets small answers wait for 40 ms
+    listeners = [socket.socket(proto=socket.IPPROTO_TCP, fileno=n) for n in chosen.listeners]
     addon = MetrionAddon(lambda: service, is_observed=False, listeners=listeners)
     install(master, addon)
     master.options.update(

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
+import psycopg
 import pytest
 
 from scripts.child_environment import base_environment
@@ -29,7 +31,7 @@ async def token(database):
     return account.token
 
 
-def start(database, port: int, **settings: str) -> subprocess.Popen[str]:
+def start(database, port: int, *arguments: str, **settings: str) -> subprocess.Popen[str]:
     environment = {
         **base_environment(),
         "METRION_DATA_DIR": str(database.settings.data_dir),
@@ -37,7 +39,7 @@ def start(database, port: int, **settings: str) -> subprocess.Popen[str]:
         **settings,
     }
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "scripts.proxy", "--port", str(port)],
+        [sys.executable, "-P", "-m", "scripts.proxy", "--port", str(port), *arguments],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
@@ -95,6 +97,97 @@ def test_a_stream_under_way_ends_well_before_the_process_does(database, token):
         finally:
             proxy.kill()
             proxy.communicate()
+
+
+CHAT = "/api/proxy/openai/v1/chat/completions"
+WISH = '{"model": "gpt-4o", "messages": []}'
+STREAM = '{"model": "gpt-4o", "messages": [], "stream": true}'
+
+
+@pytest.fixture
+def drained(database, token):
+    """A proxy with little time to drain, and what asks it."""
+    with FakeProvider() as provider:
+        port = free_port()
+        origins = f'{{"openai": "{provider.origin}"}}'
+        proxy = start(database, port, "--drain-seconds", "2", METRION_ORIGINS=origins)
+        opened: list[http.client.HTTPConnection] = []
+
+        def ask(body: str, **knobs: str) -> http.client.HTTPConnection:
+            """Send a request on a new connection."""
+            opened.append(http.client.HTTPConnection("127.0.0.1", port, timeout=20))
+            again(opened[-1], body, **knobs)
+            return opened[-1]
+
+        def again(connection: http.client.HTTPConnection, body: str, **knobs: str) -> None:
+            headers = {f"x-fake-{name}": value for name, value in knobs.items()}
+            connection.request("POST", CHAT, body, headers | {"authorization": f"Bearer {token}"})
+
+        wait_until_ready(port)
+        yield SimpleNamespace(proxy=proxy, port=port, ask=ask, again=again)
+        for connection in opened:
+            connection.close()
+        proxy.kill()
+        proxy.communicate()
+
+
+def test_draining_serves_who_is_there_takes_nobody_new_and_cuts_at_the_end(drained, database):
+    kept = drained.ask(WISH)
+    kept.getresponse().read()
+    quick = drained.ask(STREAM, events="10", interval="0.1")
+    assert quick.getresponse().status == 200
+    endless = drained.ask(STREAM, events="1000", interval="0.1")
+    answer = endless.getresponse()
+    silent = drained.ask(WISH, stall="head")
+    time.sleep(0.2)
+    drained.proxy.terminate()
+    begun = time.monotonic()
+    wait_until_refused(drained.port)
+    # a kept connection's next request is served, and is the last
+    drained.again(kept, WISH)
+    last = kept.getresponse()
+    last.read()
+    assert (last.status, last.headers["connection"]) == (200, "close")
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    cut = silent.getresponse()
+    assert (cut.status, cut.headers["x-metrion-error"]) == (503, "unavailable")
+    assert drained.proxy.wait(20) == 0
+    assert 1.5 < time.monotonic() - begun < 15
+    with psycopg.connect(database.administrator_url.get_secret_value()) as administrator:
+        found = administrator.execute(
+            "SELECT outcome, status, error FROM metrion.request_logs ORDER BY id"
+        ).fetchall()
+    said = "Metrion is shutting down."
+    assert sorted(found, key=str) == sorted(
+        [
+            *[("ok", 200, None)] * 3,
+            ("timeout", 200, said),
+            ("timeout", 503, said),
+        ],
+        key=str,
+    )
+
+
+def test_a_connection_at_rest_does_not_hold_up_the_end(drained):
+    kept = drained.ask(WISH)
+    kept.getresponse().read()
+    begun = time.monotonic()
+    drained.proxy.terminate()
+    assert kept.sock.recv(1) == b""  # closed, in good order
+    assert drained.proxy.wait(20) == 0
+    assert time.monotonic() - begun > 0.9  # a request that was just being sent would be served
+
+
+def wait_until_refused(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 5).close()
+        except ConnectionError:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_port_that_is_taken_is_said(database):
