@@ -11,15 +11,18 @@ is ready. What does not pass our layer is killed.
 
 import asyncio
 import collections
+import contextlib
 import logging
 import os
 import re
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
+import certifi
 from mitmproxy import contentviews, ctx, exceptions, http
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.addons.view import View
@@ -27,14 +30,18 @@ from mitmproxy.connection import Client
 from mitmproxy.log import ALERT
 from mitmproxy.master import Master
 from mitmproxy.proxy import layer, mode_specs
+from mitmproxy.proxy.mode_servers import ServerInstance
+from mitmproxy.proxy.mode_specs import ProxyMode
 
 from addons.bounded_view import BoundedView
 from addons.commands import MetrionCommands
-from addons.connections import Acceptor, drain, serve_by
+from addons.connections import Acceptor, FlowClient, Held, drain
 from addons.content_view import MetrionContentview
+from addons.direct.server import DirectServer
 from addons.inspection import MARK, facts_in
 from addons.layer import GatewayLayer, closed_layer, gateway_layer
 from addons.log_redaction import redact_logs
+from addons.policy import Policy
 from addons.service import Service, build_service
 from addons.waiting import MetrionStepHook
 from storage.errors import StorageError
@@ -111,6 +118,7 @@ class MetrionAddon:
         self._start: asyncio.Task[None] | None = None
         self._listeners = listeners
         self._acceptor: Acceptor | None = None
+        self._direct: DirectServer | None = None
         self._bounded = BoundedView()
         self._commands = MetrionCommands(self._flush, self.drain)
         self.addons = [self._commands] if is_observed else []  # mitmproxy's name for parts
@@ -148,16 +156,69 @@ class MetrionAddon:
         ctx.options.update(
             connection_strategy="lazy",  # there is nothing to connect to
             block_global=False,  # clients with public addresses are what a gateway is for
-            server=not self._listeners,
         )
-        if self._listeners:
-            self._acceptor = Acceptor(self._listeners, serve_by(server, ctx.options.mode[0]))
-            return
-        # The option opens the listener in a task of mitmproxy's; this waits for it.
-        await server.servers.update([mode_specs.ProxyMode.parse(ctx.options.mode[0])])
-        if not server.listen_addrs():
+        mode = mode_specs.ProxyMode.parse(ctx.options.mode[0])
+        if self._is_observed:
+            ctx.options.update(server=True)
+            # The option opens the listener in a task of mitmproxy's; this waits for it.
+            await server.servers.update([mode])
+        else:
+            await self._open_directly(self._service.gateway, ServerInstance.make(mode, server))
+        if not self.listen_addrs():
             port = ctx.options.listen_port or 8080
             _give_up(f"Metrion does not start: port {port} is taken or not allowed")
+
+    async def _open_directly(self, policy: Policy, tls_clients: ServerInstance[ProxyMode]) -> None:
+        """Nobody looks at flows: open a listener of our own; TLS is still mitmproxy's."""
+        options = ctx.options
+        trusted = options.ssl_verify_upstream_trusted_ca or certifi.where()
+        tls = ssl.create_default_context(cafile=trusted)
+        tls.set_alpn_protocols(["http/1.1"])
+        direct = DirectServer(
+            policy,
+            tls,
+            tls_clients.handle_stream,
+            lambda: self.clients < MAX_CLIENTS,
+        )
+        if self._listeners:
+            self._acceptor = Acceptor(self._listeners, direct.client)
+            self._direct = direct
+            return
+        with contextlib.suppress(OSError):  # the caller says that there is no listener
+            await direct.start(
+                options.listen_host, 8080 if options.listen_port is None else options.listen_port
+            )
+            self._direct = direct
+
+    def listen_addrs(self) -> list[tuple[str, int]]:
+        """Where clients can come in."""
+        if self._acceptor is not None:
+            return [each.getsockname()[:2] for each in self._listeners]
+        if self._direct is not None:
+            return self._direct.listen_addrs()
+        return [address[:2] for address in _proxy_server().listen_addrs()]
+
+    @property
+    def clients(self) -> int:
+        """How many clients there are."""
+        return len(self._layers) + (self._direct.clients if self._direct is not None else 0)
+
+    @property
+    def idle_connections(self) -> int:
+        """Connections to providers that are kept for the next request of anybody."""
+        return self._direct.pool.idle if self._direct is not None else 0
+
+    def _held(self) -> dict[str, Held]:
+        """All connections of clients, of either wire."""
+        server = _proxy_server()
+        held: dict[str, Held] = {
+            client_id: FlowClient(server, client_id, self._layers.get(client_id))
+            for client_id in server.connections
+            if isinstance(client_id, str)
+        }
+        if self._direct is not None:
+            held |= self._direct.held()
+        return held
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, and let what is under way finish.
@@ -171,13 +232,17 @@ class MetrionAddon:
         gateway.is_draining = True
         if self._acceptor is not None:
             self._acceptor.stop()
+        if self._direct is not None:
+            self._direct.stop_listening()
         await asyncio.sleep(0)  # what waits at the listener is taken before it is closed
         await _proxy_server().servers.update([])
 
         def refuse_all() -> None:
             gateway.is_stopping = True
 
-        await drain(_proxy_server(), self._layers, seconds, refuse_all)
+        await drain(self._held, seconds, refuse_all)
+        if self._direct is not None:
+            self._direct.close()
 
     def configure(self, updated: set[str]) -> None:
         """Refuse at run time what `running` refuses at the start."""
@@ -193,6 +258,8 @@ class MetrionAddon:
         if self._start is not None:
             self._start.cancel()
         self._commands.cancel()
+        if self._direct is not None:
+            self._direct.close()
         if self._service is not None:
             self._service.stop()
 
@@ -200,7 +267,7 @@ class MetrionAddon:
 
     def client_connected(self, client: Client) -> None:
         """Bound the number of clients, and raise the bound on each one's connections."""
-        if len(self._layers) >= MAX_CLIENTS:
+        if self.clients >= MAX_CLIENTS:
             client.error = "too many connections"
             return
         handler = _proxy_server().connections.get(client.id)

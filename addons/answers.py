@@ -8,6 +8,7 @@ section 5 on every own error, `x-metrion-request-id` the id of the log row on ev
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from addons.exchange import Exchange, Header, Headers
@@ -63,6 +64,14 @@ class Answer:
         for size in self.sizes or (len(self.body),):
             yield self.body[begin : begin + size]
             begin += size
+
+
+def reason_of(status: int) -> bytes:
+    """The usual words for a status (RFC 9110 section 15); not all clients support none."""
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""
 
 
 def error_body(shape: ErrorShape, refused: Refused, request_id: str) -> dict[str, Any]:

@@ -13,11 +13,10 @@ taken; and it is the same on macOS, where SO_REUSEPORT gives all to one.
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.proxy.mode_servers import ServerInstance
 
 from addons.layer import GatewayLayer, ServerStops
 
@@ -30,15 +29,7 @@ _LOOK_SECONDS = 0.02
 # To write the last rows and answers of what is cut off.
 _CUT_SECONDS = 2.0
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
 logger = logging.getLogger("metrion.connections")
-
-
-def serve_by(server: Proxyserver, mode: str) -> Serve:
-    """What mitmproxy does with a connection, without a listener of its own."""
-    instance: ServerInstance[Any] = ServerInstance.make(mode, server)
-    return instance.handle_stream
 
 
 class Acceptor:
@@ -49,13 +40,15 @@ class Acceptor:
 
     Args:
         listeners: non-blocking, listening; closed by `stop`.
-        serve: what is done with a connection.
+        client: makes what serves a connection.
     """
 
-    def __init__(self, listeners: Iterable[socket.socket], serve: Serve) -> None:
+    def __init__(
+        self, listeners: Iterable[socket.socket], client: Callable[[], asyncio.Protocol]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listeners = list(listeners)
-        self._serve = serve
+        self._client = client
         self._opening: set[asyncio.Task[None]] = set()
         for listener in self._listeners:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
@@ -78,7 +71,7 @@ class Acceptor:
             self._loop.call_later(_PAUSE_SECONDS, self._resume, listener)
             return
         connection.setblocking(False)  # noqa: FBT003 - its own way of saying so
-        # Owned: kept here until the connection has a handler, which asyncio keeps.
+        # Owned: kept here until the connection has its protocol, which asyncio keeps.
         task = self._loop.create_task(self._open(connection))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
@@ -88,61 +81,91 @@ class Acceptor:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     async def _open(self, connection: socket.socket) -> None:
-        reader = asyncio.StreamReader(loop=self._loop)
-        protocol = asyncio.StreamReaderProtocol(reader, self._serve, loop=self._loop)
         try:
-            await self._loop.connect_accepted_socket(lambda: protocol, connection)
+            await self._loop.connect_accepted_socket(self._client, connection)
         except OSError:  # it was reset before it began
             connection.close()
 
 
+class Held(Protocol):
+    """A client's connection, of either wire."""
+
+    @property
+    def is_resting(self) -> bool:
+        """No request is under way, and nothing of the next one has come."""
+        ...
+
+    def leave(self) -> None:
+        """Close it: it rests."""
+        ...
+
+    async def stop(self) -> None:
+        """Break off what is under way, visibly; its row is written."""
+        ...
+
+
+class FlowClient:
+    """A connection that mitmproxy holds.
+
+    Args:
+        server: mitmproxy's.
+        client_id: of the connection.
+        ours: its layer; None: it has not sent a byte.
+    """
+
+    def __init__(self, server: Proxyserver, client_id: str, ours: GatewayLayer | None) -> None:
+        self._server = server
+        self._client_id = client_id
+        self._ours = ours
+
+    @property
+    def is_resting(self) -> bool:
+        """No request is under way, and nothing of the next one has come."""
+        return self._ours is None or self._ours.is_resting
+
+    def leave(self) -> None:
+        """Close it: it rests."""
+        handler = self._server.connections.get(self._client_id)
+        transport = handler.transports.get(handler.client) if handler is not None else None
+        if transport is not None and transport.handler is not None:
+            transport.handler.cancel("the process ends")
+
+    async def stop(self) -> None:
+        """Break off what is under way, visibly; its row is written."""
+        handler = self._server.connections.get(self._client_id)
+        if handler is not None:
+            await handler.server_event(ServerStops())
+
+
 async def drain(
-    server: Proxyserver,
-    layers: Mapping[str, GatewayLayer],
-    seconds: float,
-    refuse_all: Callable[[], None],
+    held: Callable[[], Mapping[str, Held]], seconds: float, refuse_all: Callable[[], None]
 ) -> None:
     """End all connections well: each when its requests are done and it rests, or after `seconds`.
 
     Args:
-        server: has the connections.
-        layers: ours, by the client's id; a connection without one has not sent a byte.
+        held: the connections that there are, by a name that none gets again.
         seconds: what is under way then is cut off, visibly, and has its row.
         refuse_all: no request is taken from now on.
     """
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
-    rests_since: dict[object, float] = {}
-    while server.connections and (now := clock()) < end:
-        for client_id in list(server.connections):
-            ours = layers.get(str(client_id))
-            if ours is not None and not ours.is_resting:
-                rests_since.pop(client_id, None)
-            elif now - rests_since.setdefault(client_id, now) >= REST_SECONDS:
-                _close(server, client_id)
+    rests_since: dict[str, float] = {}
+    while (connections := held()) and (now := clock()) < end:
+        for name, connection in connections.items():
+            if not connection.is_resting:
+                rests_since.pop(name, None)
+            elif now - rests_since.setdefault(name, now) >= REST_SECONDS:
+                connection.leave()
         await asyncio.sleep(_LOOK_SECONDS)
     refuse_all()
-    if any(not ours.is_resting for ours in layers.values()):
+    busy = [each for each in held().values() if not each.is_resting]
+    if busy:
         logger.warning("requests were still under way when the time to drain was over")
-        await _cut(server, layers)
-
-
-def _close(server: Proxyserver, client_id: Any) -> None:
-    handler = server.connections.get(client_id)
-    transport = handler.transports.get(handler.client) if handler is not None else None
-    if transport is not None and transport.handler is not None:
-        transport.handler.cancel("the process ends")
-
-
-async def _cut(server: Proxyserver, layers: Mapping[str, GatewayLayer]) -> None:
-    """Break off what is under way; each has its row when this returns."""
-    for client_id in list(layers):
-        handler = server.connections.get(client_id)
-        if handler is not None:
-            await handler.server_event(ServerStops())
-    try:
-        async with asyncio.timeout(_CUT_SECONDS):
-            for ours in list(layers.values()):
-                await ours.is_empty.wait()
-    except TimeoutError:
-        logger.warning("a request could not be broken off")
+        for connection in busy:
+            await connection.stop()
+        try:
+            async with asyncio.timeout(_CUT_SECONDS):
+                while any(not each.is_resting for each in busy):  # noqa: ASYNC110 - two wires
+                    await asyncio.sleep(_LOOK_SECONDS)
+        except TimeoutError:
+            logger.warning("a request could not be broken off")

@@ -9,7 +9,7 @@
     responsedata     bytes pass; usage is read along; who asked for it has them stored
     response, error  the row
 
-`addons.stream` calls these in this order. Every step that may admit a request returns None to let
+`addons.relay` calls these in this order. Every step that may admit a request returns None to let
 it go on or an `Answer`, or raises `Refused`; anything else that it raises is a defect, which is
 logged and answered with 500. Nothing is forwarded unless both steps returned None.
 """
@@ -19,9 +19,6 @@ import logging
 import time
 from datetime import UTC, datetime
 
-from mitmproxy import http
-from mitmproxy.connection import Client
-
 from addons import answers, forwarding, rows
 from addons.admission import Admission
 from addons.answers import Answer
@@ -29,6 +26,7 @@ from addons.body_budget import BodyBudget
 from addons.body_checker import BodyChecker
 from addons.credentials import choose_mode, label, take_credentials
 from addons.exchange import Exchange, Headers, Marks, Mode
+from addons.framing import RequestHead
 from addons.headers import check_head, client_headers
 from addons.keyring import Keyring
 from addons.meter import Meter
@@ -104,18 +102,18 @@ class Gateway:
 
     # ---- the request ------------------------------------------------------------------------
 
-    def begin(self, request: http.Request, client: Client) -> Exchange:
-        """A new exchange: the head has arrived."""
-        path, _, query = request.data.path.decode("latin-1").partition("?")
+    def begin(self, head: RequestHead, client: str) -> Exchange:
+        """A new exchange: the head has arrived from `client` (an address)."""
+        path, _, query = head.target.decode("latin-1").partition("?")
         exchange = Exchange(
             id=uuid7(),
             created_at=datetime.now(UTC),
-            method=request.data.method.decode("latin-1"),
+            method=head.method.decode("latin-1"),
             path=path,
             query=query,
-            headers=list(request.headers.fields),
-            client=client.peername[0] if client.peername else "",
-            http2=request.is_http2,
+            headers=list(head.fields),
+            client=client,
+            http2=head.http2,
             marks=Marks(head=time.monotonic()),
         )
         exchange.provider = self._routes.provider_of(path)

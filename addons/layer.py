@@ -29,9 +29,9 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.proxy.layers.tls import ClientTLSLayer, ServerTLSLayer
 
-from addons.policy import Policy
+from addons.policy import NEVER, Policy
 from addons.stream import GatewayStream
-from addons.waiting import NEVER, Commands, DeadlineExpired
+from addons.waiting import Commands, DeadlineExpired
 from addons.wire import GatewayHttp1Client, GatewayHttp1Server
 
 # A kept connection that the provider closes at the very moment we write costs a request, so an old

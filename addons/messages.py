@@ -1,4 +1,4 @@
-"""mitmproxy's heads of requests and answers, read from lines or made from our own.
+"""mitmproxy's heads of requests and answers, made from our own.
 
 They are mitmproxy's classes in all that matters to it, without two things that cost a quarter of a
 request: a check of every field's type with `typing`'s means, and look-ups of headers that convert
@@ -9,17 +9,14 @@ every name each time (there are twenty look-ups to a request, most of them in va
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 
-import re
 from collections.abc import Iterable
 from typing import Any, override
 
 from mitmproxy import http
-from mitmproxy.net.http import status_codes
 
-from addons.answers import Answer
+from addons.answers import Answer, reason_of
 from addons.exchange import Exchange, Headers
-
-_STATUS_LINE = re.compile(rb"(HTTP/\d\.\d)[ \t]+(\d{3})(?:[ \t]+(.*))?\Z", re.DOTALL)
+from addons.framing import RequestHead, ResponseHead
 
 
 class IndexedHeaders(http.Headers):
@@ -65,45 +62,17 @@ class _ResponseData(http.ResponseData):
         """No check of types: pyright has done it."""
 
 
-def parse_request(lines: list[bytes]) -> http.Request:
-    """Read a request's head, in origin-form, of which `addons.wire` has checked the first line.
-
-    Raises:
-        ValueError: a line is no header.
-    """
-    method, path, version = lines[0].split(b" ")
-    return _request(method, path, version, _fields(lines))
+def to_request(head: RequestHead) -> http.Request:
+    """A request's head that `addons.framing` has read."""
+    return _request(head.method, head.target, head.version, head.fields)
 
 
-def parse_response(lines: list[bytes]) -> http.Response:
-    """Read an answer's head.
-
-    Raises:
-        ValueError: it is not the head of an HTTP answer.
-    """
-    match = _STATUS_LINE.match(lines[0])
-    if match is None:
-        raise ValueError("status line")
-    version, status, reason = match.groups(b"")
-    return _response(int(status), reason, _fields(lines), None, version=version)
-
-
-def _fields(lines: list[bytes]) -> Headers:
-    """The header fields after the first line."""
-    fields: Headers = []
-    for line in lines[1:]:
-        if line[:1] in (b" ", b"\t"):
-            if not fields:
-                raise ValueError("header line")
-            # Folded (RFC 9112 section 5.2); who must not see it refuses it by its CR.
-            name, value = fields[-1]
-            fields[-1] = (name, value + b"\r\n " + line.strip())
-            continue
-        name, colon, value = line.partition(b":")
-        if not name or not colon:
-            raise ValueError("header line")
-        fields.append((name, value.strip()))
-    return fields
+def to_provider_response(head: ResponseHead) -> http.Response:
+    """The head of a provider's answer that `addons.framing` has read."""
+    response = _response(head.status, head.reason, head.fields, None)
+    if not head.keeps_alive:
+        response.data.http_version = b"HTTP/1.0"  # mitmproxy's sign that the connection ends
+    return response
 
 
 def request_head(exchange: Exchange, key_headers: Headers, body_bytes: int) -> http.Request:
@@ -137,51 +106,20 @@ def _request(method: bytes, path: bytes, version: bytes, headers: Headers) -> ht
     return made
 
 
-def is_short(request: http.Request, max_bytes: int) -> bool:
-    """The declared body is worth reading to its end even if the request is refused."""
-    declared = request.headers.get("content-length", "")
-    return declared.isdecimal() and int(declared) <= max_bytes
-
-
-def response_head(
-    status: int, reason: bytes, headers: Headers, *, framing: Headers
-) -> http.Response:
-    """The head of a provider's answer as the client gets it."""
-    return _response(status, reason, [*headers, *framing], None)
-
-
-def framing(request: http.Request, headers: Headers, *, has_body: bool) -> Headers:
-    """How the client is told where the body ends, in the way that its HTTP version knows.
-
-    Args:
-        request: the client's.
-        headers: of the answer, without what belongs to the provider's connection.
-        has_body: whether there is anything to end.
-    """
-    if not has_body or request.is_http2 or any(name == b"content-length" for name, _ in headers):
-        return []
-    if request.data.http_version == b"HTTP/1.0":
-        return [(b"connection", b"close")]
-    return [(b"transfer-encoding", b"chunked")]
+def response_head(status: int, reason: bytes, headers: Headers) -> http.Response:
+    """The head of an answer as the client gets it."""
+    return _response(status, reason or reason_of(status), headers, None)
 
 
 def to_response(answer: Answer) -> http.Response:
     """An own answer."""
-    reason = status_codes.RESPONSES.get(answer.status, "").encode()
-    return _response(answer.status, reason, answer.headers, answer.body)
+    return _response(answer.status, reason_of(answer.status), answer.headers, answer.body)
 
 
-def _response(
-    status: int,
-    reason: bytes,
-    headers: Headers,
-    content: bytes | None,
-    *,
-    version: bytes = b"HTTP/1.1",
-) -> http.Response:
+def _response(status: int, reason: bytes, headers: Headers, content: bytes | None) -> http.Response:
     made = http.Response.__new__(http.Response)  # as above
     made.data = _ResponseData(
-        http_version=version,
+        http_version=b"HTTP/1.1",
         status_code=status,
         reason=reason,
         headers=IndexedHeaders(headers),

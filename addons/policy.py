@@ -1,18 +1,22 @@
-"""What a stream asks of the gateway: the seam between mitmproxy's world and ours."""
+"""The seams of `addons.relay`: the gateway that decides, the wire that carries, who looks on."""
 
+import asyncio
+import math
 from typing import Protocol
-
-from mitmproxy import http
-from mitmproxy.connection import Client
 
 from addons.answers import Answer
 from addons.exchange import Exchange, Headers
+from addons.framing import RequestHead
 from addons.outcome import Outcome, Refused
-from addons.waiting import Step
+from addons.providers.base import Origin
+
+Step = asyncio.Task[Answer | None]
+
+NEVER = math.inf
 
 
 class Policy(Protocol):
-    """What a stream asks of the gateway. All times are seconds."""
+    """What a relay asks of the gateway. All times are seconds."""
 
     header_timeout: float
     idle_timeout: float
@@ -22,8 +26,8 @@ class Policy(Protocol):
     is_draining: bool
     is_stopping: bool
 
-    def begin(self, request: http.Request, client: Client) -> Exchange:
-        """A new exchange; the head has arrived."""
+    def begin(self, head: RequestHead, client: str) -> Exchange:
+        """A new exchange; its head has arrived from `client` (an address)."""
         ...
 
     async def requestheaders(self, exchange: Exchange) -> Answer | None:
@@ -76,4 +80,88 @@ class Policy(Protocol):
 
     def error(self, exchange: Exchange, outcome: Outcome) -> None:
         """The exchange ended early: writes the row."""
+        ...
+
+
+class View(Protocol):
+    """Somebody who looks: gets a picture of what happens (see `addons.inspection`)."""
+
+    def forwarded(self) -> None:
+        """The request is about to go upstream."""
+        ...
+
+    def response_head(self, status: int, headers: Headers) -> None:
+        """The answer has begun."""
+        ...
+
+    def response_data(self, data: bytes) -> None:
+        """Bytes of the answer passed."""
+        ...
+
+    def answered(self, answer: Answer) -> None:
+        """Metrion answered by itself."""
+        ...
+
+    def ended(self) -> None:
+        """The answer is whole."""
+        ...
+
+    def failed(self, reason: str) -> None:
+        """The exchange ended early."""
+        ...
+
+
+class Wire(Protocol):
+    """The connections of one exchange. No method of it waits or raises."""
+
+    def want_tick(self, at: float) -> None:
+        """Call `expired` at this time of `time.monotonic` if the deadline is still the same."""
+        ...
+
+    def wait_for(self, step: Step) -> None:
+        """Call `step_done` when the step has finished; until then nothing but `client_left`."""
+        ...
+
+    def look(self, exchange: Exchange) -> View | None:
+        """Who looks at this exchange, if anybody does."""
+        ...
+
+    def send_continue(self) -> None:
+        """Tell the client to send its body (100)."""
+        ...
+
+    def send_head(self, status: int, reason: bytes, headers: Headers, *, ends: bool) -> None:
+        """Begin the answer; `ends`: it has no body."""
+        ...
+
+    def send_data(self, data: bytes) -> None:
+        """Go on with the answer's body."""
+        ...
+
+    def send_end(self) -> None:
+        """The answer is whole."""
+        ...
+
+    def break_off(self, reason: str) -> None:
+        """End the answer so that the client sees that it is not whole."""
+        ...
+
+    def connect(self, origin: Origin) -> None:
+        """Call `connected` or `connect_failed` when there is a connection to the provider."""
+        ...
+
+    def abandon_connect(self) -> None:
+        """Nobody waits for the connection any more."""
+        ...
+
+    def send_request(self, exchange: Exchange, key_headers: Headers, body: bytes) -> None:
+        """Write the whole request to the provider. What has the key in it is not kept."""
+        ...
+
+    def close_upstream(self) -> None:
+        """The rest of the provider's answer is not wanted: close its connection."""
+        ...
+
+    def dropped(self) -> None:
+        """The exchange is over."""
         ...

@@ -1,28 +1,24 @@
-"""One request and its answer, as a state machine without any input or output of its own.
+"""A relay on mitmproxy's connections: one stream of one client connection.
 
-Events come in (a head, bytes, an end, a deadline), commands go out (write this there, connect).
-What should happen is asked of the `Gateway`, in the order of SPEC section 5:
-`requestheaders` → `request` → (connect, write) → `responseheaders` → `responsedata` → `response`,
-or `error`. It replaces mitmproxy's own HttpStream, which cannot answer early, has no deadlines,
-goes on when a hook raises, and holds what it sends upstream where every addon can read it.
-
-Fails closed: a request goes upstream only from `_forward`, which is reached only when both steps
-returned without an answer. Whatever is raised, there or here, becomes an answer.
+mitmproxy's layers are generators that take events and give commands. This one turns events into
+calls of the relay, and what the relay wants into commands, in the same order. It replaces
+mitmproxy's own HttpStream, which cannot answer early, has no deadlines, goes on when a hook raises,
+and holds what it sends upstream where every addon can read it.
 """
 
 # mitmproxy is typed in part: what its hints leave open is unknown to pyright, not to us.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 
-import time
-from collections.abc import Coroutine, Generator
-from typing import Any
+from collections import deque
+from typing import cast
 
 from mitmproxy import http
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, SendHttp
+from mitmproxy.proxy.layers.http._base import HttpEvent
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestData,
@@ -36,372 +32,201 @@ from mitmproxy.proxy.layers.http._events import (
 )
 
 from addons.answers import Answer
-from addons.exchange import Exchange, Headers, Phase
+from addons.exchange import Exchange, Headers
+from addons.framing import RequestHead, ResponseHead
 from addons.inspection import FlowView
-from addons.messages import framing, is_short, request_head, response_head, to_response
-from addons.outcome import (
-    Outcome,
-    Refused,
-    provider_timeout,
-    provider_unreachable,
-    request_timeout,
-    shutting_down,
-)
-from addons.policy import Policy
-from addons.waiting import NEVER, Commands, DeadlineExpired, Timekeeper, WaitingLayer
-
-# A refused request's body is read up to here, so that its client gets to the answer.
-DISCARD_MAX_BYTES = 1024 * 1024
+from addons.messages import request_head, response_head
+from addons.policy import Policy, Step, View
+from addons.providers.base import Origin
+from addons.relay import Relay
+from addons.waiting import Commands, DeadlineExpired, MetrionStepHook, Timekeeper, WaitingLayer
 
 
 class GatewayStream(WaitingLayer):
-    """One request of one client connection."""
-
-    exchange: Exchange
-    request: http.Request
+    """One request of one client connection; the wire of its relay."""
 
     def __init__(
         self, context: Context, stream_id: int, policy: Policy, timekeeper: Timekeeper
     ) -> None:
-        super().__init__(context, timekeeper)
+        super().__init__(context)
         self.stream_id = stream_id
-        self.policy = policy
-        self.phase = Phase.HEAD
-        self.upstream: Connection | None = None
-        self.client_gone = False
-        self._request_done = False
-        self._keeps_alive = True
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._passed_bytes = 0
-        self._declared_bytes: int | None = None
-        self._last = b""
-        self._view: FlowView | None = None
+        self.relay = Relay(policy, self)
+        self._policy = policy
+        self._timekeeper = timekeeper
+        self._upstream: Connection | None = None
+        # What is to be done: commands, and the hooks of those who look.
+        self._todo: deque[commands.Command | Commands] = deque()
+
+    @property
+    def deadline(self) -> float:
+        """In seconds of `time.monotonic`."""
+        return self.relay.deadline
 
     def _handle_event(self, event: events.Event) -> Commands:
-        try:
-            yield from self._dispatch(event)
-        except Exception as error:  # noqa: BLE001 - fails closed, whatever it is
-            yield from self._defect(error)
+        self._tell(event)
+        while self._todo:
+            command = self._todo.popleft()
+            if isinstance(command, GetHttpConnection):
+                connection, error = cast("tuple[Connection | None, str | None]", (yield command))
+                self._connected(connection, error)
+            elif isinstance(command, MetrionStepHook):
+                yield command
+                if self.client_left_meanwhile():
+                    self.relay.tell(self.relay.client_left)
+                self.relay.tell(self.relay.step_done)
+            elif isinstance(command, commands.Command):
+                yield command
+            else:
+                yield from command
 
-    def _defect(self, error: Exception) -> Commands:
-        """Something of ours raised: nothing more goes upstream, and the client is told."""
-        if self.phase is Phase.DONE:
-            return
-        answer = self.policy.defect(self.exchange, error)
-        yield from self._close_upstream()
-        if self.phase in (Phase.ANSWER, Phase.DISCARD):
-            yield from self._break_off("Metrion failed")
-            yield from self._drop()
-        elif self.client_gone:
-            yield from self._drop()
-        else:
-            yield from self._send_answer(answer)
-
-    def _dispatch(self, event: events.Event) -> Commands:
+    def _tell(self, event: events.Event) -> None:
+        """Tell the relay what has happened."""
+        tell, relay = self.relay.tell, self.relay
         match event:
             case ResponseData():
-                yield from self._answer_data(event.data)
+                tell(relay.answer_data, event.data)
             case ResponseHeaders():
-                yield from self._answer_head(event)
+                tell(relay.answer_head, _answer_head(event))
             case ResponseEndOfMessage():
-                yield from self._answer_end()
+                tell(relay.answer_end)
             case RequestHeaders():
-                yield from self._head(event)
+                peer = self.context.client.peername
+                tell(relay.head, _request_head(event), peer[0] if peer else "")
             case RequestData():
-                yield from self._body_data(event.data)
+                tell(relay.body, event.data)
             case RequestEndOfMessage():
-                yield from self._body_end()
+                tell(relay.body_end)
             case RequestProtocolError():
-                yield from self._client_left()
+                tell(relay.client_left)
             case ResponseProtocolError():
-                yield from self._provider_failed(event.message)
+                tell(relay.provider_failed, event.message)
             case DeadlineExpired():
-                yield from self._expired()
+                tell(relay.expired)
             case _:
                 pass  # Start; trailers, which no endpoint has a use for
 
-    # ---- the request ------------------------------------------------------------------------
+    def _connected(self, connection: Connection | None, error: str | None) -> None:
+        if error or connection is None:
+            self.relay.tell(self.relay.connect_failed)
+            return
+        # mitmproxy's flows name the connection that they went over
+        self._upstream = self.context.server = connection  # pyright: ignore[reportAttributeAccessIssue]
+        self.relay.tell(self.relay.connected)
 
-    def _head(self, event: RequestHeaders) -> Commands:
-        self.request = event.request
-        self.exchange = self.policy.begin(event.request, self.context.client)
-        self._keeps_alive = event.end_stream or is_short(event.request, DISCARD_MAX_BYTES)
-        self.set_deadline(self.policy.idle_timeout)
-        if (yield from self._ask(self.policy.requestheaders(self.exchange))):
-            return
-        self.phase = Phase.BODY
-        if (
-            not event.end_stream
-            and self.request.headers.get("expect", "").lower() == "100-continue"
-        ):
-            interim = http.Response.make(100)
-            interim.headers.clear()
-            yield SendHttp(ResponseHeaders(self.stream_id, interim), self.context.client)
+    # ---- the wire of the relay --------------------------------------------------------------
 
-    def _body_data(self, data: bytes) -> Commands:
-        if self.phase is Phase.DISCARD:
-            self._body_bytes += len(data)
-            if self._body_bytes > DISCARD_MAX_BYTES:
-                yield from self._break_off("the body of a refused request is too long")
-                yield from self._drop()
-            return
-        if self.phase is not Phase.BODY:
-            return
-        self.set_deadline(self.policy.idle_timeout)
-        self._body_bytes += len(data)
-        if refused := self.policy.body_refusal(self.exchange, self._body_bytes):
-            self._forget_body()
-            yield from self._send_answer(self.policy.refuse(self.exchange, refused))
-            return
-        self._body.append(data)
+    def want_tick(self, at: float) -> None:
+        """See `addons.policy.Wire`, as for all that follow."""
+        self._timekeeper.want_tick(at)
 
-    def _body_end(self) -> Commands:
-        self._request_done = True
-        if self.phase is Phase.DISCARD:
-            yield from self._drop()
-        if self.phase is not Phase.BODY:
-            return
-        self.exchange.body = b"".join(self._body)
-        self._body.clear()
-        if (yield from self._ask(self.policy.request(self.exchange))):
-            return
-        yield from self._forward()
+    def wait_for(self, step: Step) -> None:
+        """Pause this layer until the step has finished."""
+        self._todo.append(MetrionStepHook(step))
 
-    def _ask(
-        self, step: Coroutine[Any, Any, Answer | None]
-    ) -> Generator[commands.Command, Any, bool]:
-        """Run a step of the gateway; True if the request is done with."""
-        task = yield from self.run_step(step, self.policy.header_timeout)
-        answer = self.policy.outcome_of(self.exchange, task)
-        if self._view is None and self.policy.is_observed:
-            self._view = FlowView(self.exchange, self.context)
-        if self.client_left_meanwhile():
-            yield from self._client_left()
-            return True
-        if answer is None:
-            return False
-        yield from self._send_answer(answer)
-        return True
+    def look(self, exchange: Exchange) -> View | None:
+        """A flow, if somebody looks."""
+        if not self._policy.is_observed:
+            return None
+        return _QueuedView(FlowView(exchange, self.context), self._todo)
 
-    # ---- forwarding -------------------------------------------------------------------------
+    def send_continue(self) -> None:
+        """An interim answer."""
+        interim = http.Response.make(100)
+        interim.headers.clear()
+        self._send(ResponseHeaders(self.stream_id, interim))
 
-    def _forward(self) -> Commands:
-        exchange = self.exchange
-        origin = exchange.origin
-        if origin is None:
-            raise RuntimeError("no step decided where the request goes")
-        if self._view:
-            yield from self._view.forwarded()
-        self.phase = Phase.CONNECT
-        exchange.marks.forwarded = time.monotonic()
-        self.set_deadline(self.policy.header_timeout)
-        connection, error = yield GetHttpConnection(
-            (origin.host, origin.port),
-            origin.scheme == "https",
-            None,
-        )
-        if error:
-            yield from self._send_answer(self.policy.refuse(exchange, provider_unreachable()))
-            return
-        self.upstream = self.context.server = connection
-        self.phase = Phase.WAIT
-        body = exchange.body
-        self._forget_body()
-        head = request_head(exchange, self.policy.wire_headers(exchange), len(body))
-        yield SendHttp(RequestHeaders(self.stream_id, head, not body), connection)
+    def send_head(self, status: int, reason: bytes, headers: Headers, *, ends: bool) -> None:
+        """The head of the answer."""
+        self._send(ResponseHeaders(self.stream_id, response_head(status, reason, headers), ends))
+
+    def send_data(self, data: bytes) -> None:
+        """Some of the answer's body."""
+        self._send(ResponseData(self.stream_id, data))
+
+    def send_end(self) -> None:
+        """The end of the answer."""
+        self._send(ResponseEndOfMessage(self.stream_id))
+
+    def break_off(self, reason: str) -> None:
+        """Close an HTTP/1 connection, reset an HTTP/2 stream."""
+        self._send(ResponseProtocolError(self.stream_id, reason, ErrorCode.KILL))
+
+    def connect(self, origin: Origin) -> None:
+        """Pause this layer until there is a connection, or none."""
+        address = (origin.host, origin.port)
+        self._todo.append(GetHttpConnection(address, origin.scheme == "https", None))
+
+    def abandon_connect(self) -> None:
+        """`WaitingLayer.handle_event` has done it: it ends the pause."""
+
+    def send_request(self, exchange: Exchange, key_headers: Headers, body: bytes) -> None:
+        """The whole request, to the provider."""
+        head = request_head(exchange, key_headers, len(body))
+        self._send_upstream(RequestHeaders(self.stream_id, head, not body))
         if body:
-            yield SendHttp(RequestData(self.stream_id, body), connection)
-        yield SendHttp(RequestEndOfMessage(self.stream_id), connection)
+            self._send_upstream(RequestData(self.stream_id, body))
+        self._send_upstream(RequestEndOfMessage(self.stream_id))
 
-    # ---- the answer -------------------------------------------------------------------------
+    def close_upstream(self) -> None:
+        """The provider's connection has no further use."""
+        message = "no longer wanted"
+        self._send_upstream(RequestProtocolError(self.stream_id, message, ErrorCode.CANCEL))
 
-    def _answer_head(self, event: ResponseHeaders) -> Commands:
-        if self.phase is not Phase.WAIT:
-            return
-        self.phase = Phase.ANSWER
-        self.set_deadline(self.policy.idle_timeout)
-        response = event.response
-        exchange = self.exchange
-        exchange.marks.answer_head = time.monotonic()
-        headers = self.policy.responseheaders(
-            exchange, response.status_code, list(response.headers.fields)
-        )
-        declared = response.headers.get("content-length", "")
-        self._declared_bytes = int(declared) if declared.isdecimal() else None
-        head = response_head(
-            response.status_code,
-            response.data.reason,
-            headers,
-            framing=framing(self.request, headers, has_body=not event.end_stream)
-            + self._farewell(),
-        )
-        exchange.marks.answered = time.monotonic()
-        if event.end_stream:
-            self.policy.response(exchange)  # the head is the whole answer: its row comes first
-        if not self.client_gone:
-            yield SendHttp(
-                ResponseHeaders(self.stream_id, head, event.end_stream),
-                self.context.client,
-            )
-        if self._view:
-            yield from self._view.response_head(response.status_code, headers)
+    def dropped(self) -> None:
+        """This stream is over."""
+        self._todo.append(DropStream(self.stream_id))
 
-    def _answer_data(self, data: bytes) -> Commands:
-        if self.phase is not Phase.ANSWER:
-            return
-        if not self.client_gone:
-            self.set_deadline(self.policy.idle_timeout)
-        self._passed_bytes += len(data)
-        passed = self.policy.responsedata(self.exchange, data)
-        if self._view:
-            self._view.response_data(passed)
-        if self.client_gone:
-            if self._passed_bytes > self.policy.drain_bytes:
-                yield from self._stop_draining()
-        elif self._passed_bytes == self._declared_bytes:
-            # The row comes first; the end, which writes it, is read together with the last byte.
-            self._last = passed
-        elif passed:
-            yield SendHttp(ResponseData(self.stream_id, passed), self.context.client)
+    def _send(self, event: HttpEvent) -> None:
+        self._todo.append(SendHttp(event, self.context.client))
 
-    def _answer_end(self) -> Commands:
-        if self.phase is not Phase.ANSWER:
-            return
-        rest = self.policy.response(self.exchange)
-        if self.client_gone:
-            if self._view:
-                yield from self._view.failed(Outcome.CLIENT_CLOSED.value)
-            yield from self._drop()
-            return
-        if self._view:
-            self._view.response_data(rest)
-            yield from self._view.ended()
-        if last := self._last + rest:
-            yield SendHttp(ResponseData(self.stream_id, last), self.context.client)
-        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
-        yield from self._drop()
+    def _send_upstream(self, event: HttpEvent) -> None:
+        if self._upstream is not None:
+            self._todo.append(SendHttp(event, self._upstream))
 
-    def _farewell(self) -> Headers:
-        """What tells the client to send its next request to another process."""
-        says_so = self.policy.is_draining and not self.exchange.http2
-        return [(b"connection", b"close")] if says_so else []
 
-    def _send_answer(self, answer: Answer) -> Commands:
-        """Answer the request ourselves, whatever its phase; its row has been written."""
-        self.deadline = NEVER
-        if self._view:
-            yield from self._view.answered(answer)
-        response = to_response(answer)
-        body = b"" if self.exchange.method == "HEAD" else answer.body
-        ending = framing(self.request, answer.headers, has_body=bool(body))
-        response.headers.fields += tuple(ending + self._farewell())
-        if not self._request_done:
-            if not self._keeps_alive and not self.exchange.http2:
-                response.headers["connection"] = "close"
-            self._body_bytes = 0
-            self.phase = Phase.DISCARD
-            self.set_deadline(self.policy.idle_timeout)
-        yield SendHttp(ResponseHeaders(self.stream_id, response, not body), self.context.client)
-        for piece in answer.pieces if body else ():
-            yield SendHttp(ResponseData(self.stream_id, piece), self.context.client)
-        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
-        if self._request_done:
-            yield from self._drop()
+class _QueuedView:
+    """Runs the hooks of a flow when their turn comes among the commands."""
 
-    # ---- when something ends early ----------------------------------------------------------
+    def __init__(self, view: FlowView, todo: deque[commands.Command | Commands]) -> None:
+        self._view = view
+        self._todo = todo
 
-    def _client_left(self) -> Commands:
-        """The client hung up or reset its stream."""
-        if self.phase in (Phase.WAIT, Phase.ANSWER) and not self.client_gone:
-            # The provider goes on and charges for it: read on, to learn what it was.
-            self.client_gone = self.exchange.client_gone = True
-            self.set_deadline(self.policy.drain_seconds)
-            return
-        if self.phase is not Phase.DONE:
-            if self.phase is not Phase.DISCARD:
-                yield from self._end_early(Outcome.CLIENT_CLOSED)
-            yield from self._drop()
+    def forwarded(self) -> None:
+        self._todo.append(self._view.forwarded())
 
-    def _end_early(self, outcome: Outcome) -> Commands:
-        self.policy.error(self.exchange, outcome)
-        if self._view:
-            yield from self._view.failed(outcome.value)
+    def response_head(self, status: int, headers: Headers) -> None:
+        self._todo.append(self._view.response_head(status, headers))
 
-    def _stop_draining(self) -> Commands:
-        yield from self._end_early(Outcome.CLIENT_CLOSED)
-        yield from self._close_upstream()
-        yield from self._drop()
+    def response_data(self, data: bytes) -> None:
+        self._view.response_data(data)
 
-    def _provider_failed(self, reason: str) -> Commands:
-        """The provider's connection broke, or what came is not HTTP."""
-        if self.phase not in (Phase.WAIT, Phase.ANSWER):
-            return
-        if self.client_gone:
-            yield from self._end_early(Outcome.CLIENT_CLOSED)
-            yield from self._drop()
-        elif self.phase is Phase.WAIT:
-            refused = Refused(
-                502,
-                "provider_error",
-                f"The provider gave no usable answer ({reason}).",
-                outcome=Outcome.UPSTREAM_CLOSED,
-            )
-            yield from self._send_answer(self.policy.refuse(self.exchange, refused))
-        else:
-            yield from self._end_early(Outcome.UPSTREAM_CLOSED)
-            yield from self._break_off("the provider closed the connection")
-            yield from self._drop()
+    def answered(self, answer: Answer) -> None:
+        self._todo.append(self._view.answered(answer))
 
-    def _expired(self) -> Commands:
-        """The deadline of the present phase has passed."""
-        self.deadline = NEVER
-        if self.client_gone:
-            yield from self._stop_draining()
-            return
-        stops = self.policy.is_stopping
-        match self.phase:
-            case Phase.HEAD | Phase.BODY:
-                refused = shutting_down() if stops else request_timeout()
-                self._forget_body()
-                yield from self._send_answer(self.policy.refuse(self.exchange, refused))
-            case Phase.CONNECT | Phase.WAIT:
-                yield from self._close_upstream()
-                late = provider_timeout(self.policy.header_timeout)
-                refused = shutting_down(Outcome.TIMEOUT) if stops else late
-                yield from self._send_answer(self.policy.refuse(self.exchange, refused))
-            case Phase.ANSWER:
-                self.exchange.error = shutting_down().message if stops else None
-                yield from self._end_early(Outcome.TIMEOUT)
-                yield from self._close_upstream()
-                yield from self._break_off("no more of the answer will come")
-                yield from self._drop()
-            case Phase.DISCARD:
-                yield from self._break_off("the request did not end")
-                yield from self._drop()
-            case Phase.DONE:
-                pass
+    def ended(self) -> None:
+        self._todo.append(self._view.ended())
 
-    def _break_off(self, reason: str) -> Commands:
-        """End the answer so that the client sees that it is not whole."""
-        yield SendHttp(
-            ResponseProtocolError(self.stream_id, reason, ErrorCode.KILL), self.context.client
-        )
+    def failed(self, reason: str) -> None:
+        self._todo.append(self._view.failed(reason))
 
-    def _close_upstream(self) -> Commands:
-        if self.upstream is not None and self.phase in (Phase.WAIT, Phase.ANSWER):
-            yield SendHttp(
-                RequestProtocolError(self.stream_id, "no longer wanted", ErrorCode.CANCEL),
-                self.upstream,
-            )
 
-    def _drop(self) -> Commands:
-        self.phase = Phase.DONE
-        self.deadline = NEVER
-        self._forget_body()
-        yield DropStream(self.stream_id)
+def _request_head(event: RequestHeaders) -> RequestHead:
+    request = event.request
+    size = 0 if event.end_stream else _declared(request)
+    data = request.data
+    fields = list(request.headers.fields)
+    return RequestHead(
+        data.method, data.path, data.http_version, fields, size, http2=request.is_http2
+    )
 
-    def _forget_body(self) -> None:
-        self._body.clear()
-        self.exchange.body = b""
-        self.policy.body_forgotten(self.exchange)
+
+def _answer_head(event: ResponseHeaders) -> ResponseHead:
+    response = event.response
+    size = 0 if event.end_stream else _declared(response)
+    fields = list(response.headers.fields)
+    return ResponseHead(response.status_code, response.data.reason, fields, size, keeps_alive=True)
+
+
+def _declared(message: http.Message) -> int | None:
+    length = message.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else None

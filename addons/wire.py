@@ -1,58 +1,45 @@
-"""HTTP/1 on both sockets, stricter than mitmproxy's own reading.
+"""HTTP/1 on both of mitmproxy's sockets, read by `addons.framing` instead of mitmproxy.
 
-What is refused here never reaches `addons.stream`: heads that two parsers could read in two ways
-(request smuggling, RFC 9112 section 11.2), endless heads, requests that name a host of their own,
-and upgrades. Nothing that a peer sent is logged or echoed: it may hold a credential.
+Nothing that a peer sent is logged or echoed: it may hold a credential.
 """
 
 # mitmproxy is typed in part: what its hints leave open is unknown to pyright, not to us.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 
-import re
 import time
 from collections.abc import Callable
 from typing import cast
 
-from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 from mitmproxy.net.http import http1
-from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
+    RequestData,
+    RequestEndOfMessage,
     RequestHeaders,
     RequestProtocolError,
     ResponseData,
+    ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
 )
-from mitmproxy.proxy.layers.http._http1 import (
-    Http1Client,
-    Http1Connection,
-    Http1Server,
-    make_body_reader,
-)
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 
 from addons.answers import Answer
-from addons.messages import parse_request, parse_response, to_response
-
-HEAD_MAX_BYTES = 64 * 1024
-HEAD_MAX_LINES = 200
-# A client may send its next request before the answer to this one (pipelining): it is kept, but
-# only this much of it, since nothing is read from it before the answer is done.
-PIPELINE_MAX_BYTES = 64 * 1024
-
-# A bare LF or CR, a folded line, a control character: each is read differently somewhere.
-_AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\r\n[ \t]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-# Origin-form only: a request that names a host (absolute-form, CONNECT) is not for a gateway.
-_REQUEST_LINE = re.compile(rb"[A-Za-z]{1,20} /[!-~]{0,8191} HTTP/1\.[01]\Z")
-_STATUS_SWITCHING_PROTOCOLS = 101
-_STATUS_OK = 200
-_STATUS_TOO_LARGE = 431
-_STATUS_BAD_REQUEST = 400
+from addons.framing import (
+    PIPELINE_MAX_BYTES,
+    BodyReader,
+    MalformedAnswerError,
+    MalformedBodyError,
+    MalformedHeadError,
+    read_request_head,
+    read_response_head,
+)
+from addons.messages import to_provider_response, to_request, to_response
 
 Commands = layer.CommandGenerator[None]
 MakeAnswer = Callable[[int, str], Answer]
@@ -85,29 +72,16 @@ class GatewayHttp1Server(Http1Server):
         if isinstance(event, events.ConnectionClosed):
             yield commands.CloseConnection(self.conn)
             return
-        received = bytes(self.buf)
-        # RFC 9112 section 2.2: an empty line before the request line is ignored.
-        start = len(received) - len(received.lstrip(b"\r\n"))
-        end = received.find(b"\r\n\r\n", start)
-        head = received[start : end if end >= 0 else None]
-        # The last byte of an unfinished head may be the CR of a CRLF.
-        if _AMBIGUOUS.search(head if end >= 0 else head.rstrip(b"\r")):
-            yield from self._refuse(_STATUS_BAD_REQUEST, "The request's head is malformed.")
-            return
-        if len(head) > HEAD_MAX_BYTES or head.count(b"\r\n") > HEAD_MAX_LINES:
-            yield from self._refuse(_STATUS_TOO_LARGE, "The request's head is too large.")
-            return
-        if end < 0:
-            return
-        self.buf.maybe_extract_at_most(end + 4)
         try:
-            request, body_size = _parse_request(head.split(b"\r\n"))
-        except ValueError:
-            yield from self._refuse(_STATUS_BAD_REQUEST, "The request's head is malformed.")
+            head = read_request_head(self.buf)
+        except MalformedHeadError as error:
+            yield from self._refuse(error.status, error.message)
             return
-        self.request = request
-        yield ReceiveHttp(RequestHeaders(self.stream_id, request, body_size == 0))
-        self.body_reader = make_body_reader(body_size)
+        if head is None:
+            return
+        self.request = to_request(head)
+        yield ReceiveHttp(RequestHeaders(self.stream_id, self.request, head.body_bytes == 0))
+        self._body = BodyReader(head.body_bytes)
         self.state = self.read_body
         yield from self.state(events.DataReceived(self.conn, b""))
 
@@ -120,39 +94,35 @@ class GatewayHttp1Server(Http1Server):
         self.state = self.done
 
     def read_body(self, event: events.Event) -> Commands:
-        """Read the body; trailers are dropped (no endpoint has a use for them)."""
-        yield from _without_trailers(self, super().read_body(event), is_request=True)
+        """Read the body."""
+        if isinstance(event, events.ConnectionClosed):
+            yield from self._give_up("the body is cut off")
+            return
+        try:
+            data, ended = self._body.read(self.buf)
+        except MalformedBodyError as error:
+            yield from self._give_up(str(error))
+            return
+        if data:
+            yield ReceiveHttp(RequestData(self.stream_id, data))
+        if ended:
+            yield ReceiveHttp(RequestEndOfMessage(self.stream_id))
+            yield from self.mark_done(request=True)
 
     def wait(self, event: events.Event) -> Commands:
         """Wait for the answer to leave before the next request is read."""
         if isinstance(event, events.DataReceived) and len(self.buf) > PIPELINE_MAX_BYTES:
-            yield commands.CloseConnection(self.conn)
-            message = "too much was pipelined"
-            yield ReceiveHttp(
-                RequestProtocolError(self.stream_id, message, ErrorCode.CLIENT_DISCONNECTED)
-            )
-            self.state = self.done
+            yield from self._give_up("too much was pipelined")
             return
         yield from super().wait(event)
 
-
-def _parse_request(lines: list[bytes]) -> tuple[http.Request, int | None]:
-    """The parsed head and the body's size (None: chunked).
-
-    Raises:
-        ValueError: the head is not acceptable.
-    """
-    if not _REQUEST_LINE.match(lines[0]):
-        raise ValueError("request line")
-    request = parse_request(lines)
-    validate_headers(request)
-    hosts = request.headers.get_all("host")
-    if len(hosts) > 1 or (not hosts and request.data.http_version == b"HTTP/1.1"):
-        raise ValueError("host")  # RFC 9112 section 3.2
-    if "upgrade" in request.headers:
-        raise ValueError("upgrade")
-    size = http1.expected_http_body_size(request)
-    return request, size
+    def _give_up(self, reason: str) -> Commands:
+        """Close; for its request, the client has left."""
+        yield commands.CloseConnection(self.conn)
+        yield ReceiveHttp(
+            RequestProtocolError(self.stream_id, reason, ErrorCode.CLIENT_DISCONNECTED)
+        )
+        self.state = self.done
 
 
 class GatewayHttp1Client(Http1Client):
@@ -187,31 +157,18 @@ class GatewayHttp1Client(Http1Client):
             yield commands.CloseConnection(self.conn)
             self.state = self.done
             return
-        while (lines := self._extract_head()) is not None:
-            try:
-                response = parse_response(lines)
-                validate_headers(response)
-                size = http1.expected_http_body_size(self.request, response)
-            except ValueError:
-                break
-            if response.status_code == _STATUS_SWITCHING_PROTOCOLS:
-                break
-            if response.status_code < _STATUS_OK:
-                continue
-            self.response = response
-            yield ReceiveHttp(ResponseHeaders(self.stream_id, response, size == 0))
-            self.body_reader = make_body_reader(size)
-            self.state = self.read_body
-            yield from self.state(events.DataReceived(self.conn, b""))
+        try:
+            head = read_response_head(self.buf, self.request.method)
+        except MalformedAnswerError as error:
+            yield from self._fail(str(error))
             return
-        else:
-            if len(self.buf) <= HEAD_MAX_BYTES:
-                return
-        yield from self._fail("not an HTTP answer")
-
-    def _extract_head(self) -> list[bytes] | None:
-        lines = self.buf.maybe_extract_lines()
-        return None if lines is None else [bytes(line) for line in lines] or [b""]
+        if head is None:
+            return
+        self.response = to_provider_response(head)
+        yield ReceiveHttp(ResponseHeaders(self.stream_id, self.response, head.body_bytes == 0))
+        self._body = BodyReader(head.body_bytes)
+        self.state = self.read_body
+        yield from self.state(events.DataReceived(self.conn, b""))
 
     def mark_done(self, *, request: bool = False, response: bool = False) -> Commands:
         """One side of the exchange has ended."""
@@ -238,34 +195,24 @@ class GatewayHttp1Client(Http1Client):
             )
 
     def read_body(self, event: events.Event) -> Commands:
-        """Read the body; trailers are dropped. What one read brought goes on as one piece.
+        """Read the body. What one read brought goes on as one piece.
 
         Each piece takes a way through all layers and a write of its own, and a burst of a stream's
         events comes as many small chunks.
         """
-        pieces: list[bytes] = []
-        for command in _without_trailers(self, super().read_body(event), is_request=False):
-            if isinstance(command, ReceiveHttp) and isinstance(command.event, ResponseData):
-                pieces.append(command.event.data)
-                continue
-            if pieces:
-                yield self._received(pieces)
-                pieces = []
-            yield command
-        if pieces:
-            yield self._received(pieces)
-
-    def _received(self, pieces: list[bytes]) -> ReceiveHttp:
-        return ReceiveHttp(ResponseData(cast("int", self.stream_id), b"".join(pieces)))
-
-
-def _without_trailers(
-    connection: Http1Connection, reading: Commands, *, is_request: bool
-) -> Commands:
-    """Finish a chunked body that has trailers as if it had none: mitmproxy gives up on them."""
-    try:
-        yield from reading
-    except NotImplementedError:
-        stream_id = cast("int", connection.stream_id)
-        yield ReceiveHttp(connection.ReceiveEndOfMessage(stream_id))
-        yield from connection.mark_done(request=is_request, response=not is_request)
+        stream_id = cast("int", self.stream_id)
+        data, ended = b"", self._body.ends_with_connection
+        try:
+            if isinstance(event, events.DataReceived):
+                data, ended = self._body.read(self.buf)
+            elif not ended:
+                yield from self._fail("the body is cut off")
+                return
+        except MalformedBodyError as error:
+            yield from self._fail(str(error))
+            return
+        if data:
+            yield ReceiveHttp(ResponseData(stream_id, data))
+        if ended:
+            yield ReceiveHttp(ResponseEndOfMessage(stream_id))
+            yield from self.mark_done(response=True)

@@ -155,10 +155,13 @@ class Proxy:
         settings: Settings,
         addons: list[object],
         make_service: Callable[[Settings], Any] | None = None,
+        *,
+        is_observed: bool = False,
         **flags: Any,
     ) -> None:
         self._make_service = make_service or MemoryService
         self._addons = addons
+        self._is_observed = is_observed
         self._settings = settings
         self._flags = flags
         self._ready = threading.Event()
@@ -173,7 +176,7 @@ class Proxy:
         self.service = self._make_service(self._settings)
         self.rows = getattr(self.service, "recorder", None)
         self.gateway = self.service.gateway
-        self.addon = MetrionAddon(lambda: self.service, is_observed=bool(self._addons))
+        self.addon = MetrionAddon(lambda: self.service, is_observed=self._is_observed)
         self.master = DumpMaster(options.Options(), with_termlog=False, with_dumper=False)
         manager = self.master.addons
         install(self.master, self.addon)
@@ -188,10 +191,9 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.master.run())
-            server = manager.get("proxyserver")
-            while not server.listen_addrs():
+            while not self.addon.listen_addrs():
                 await asyncio.sleep(0.01)
-            self.port = server.listen_addrs()[0][1]
+            self.port = self.addon.listen_addrs()[0][1]
             self._ready.set()
         await self.service.close()
 
@@ -207,8 +209,12 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """Client connections that mitmproxy still holds."""
-        return len(self.master.addons.get("proxyserver").connections)
+        """Client connections that are still held."""
+        return self.addon.clients
+
+    def open_at(self, provider: FakeProvider) -> int:
+        """Connections to the provider that are in use: those kept for the next request are not."""
+        return provider.connections_open - self.addon.idle_connections
 
     def stop(self) -> None:
         if not self._thread.is_alive():
@@ -321,15 +327,24 @@ def origins(provider: FakeProvider) -> dict[str, str]:
     return dict.fromkeys(KEYS, provider.origin)
 
 
+@pytest.fixture(params=["direct", "mitmproxy"])
+def way(request: pytest.FixtureRequest) -> str:
+    """Both ways of a request: sockets of our own, and mitmproxy's for those who look at flows."""
+    return request.param
+
+
 @pytest.fixture
-def start_proxy(origins: dict[str, str]) -> Iterator[Callable[..., Proxy]]:
+def start_proxy(origins: dict[str, str], way: str) -> Iterator[Callable[..., Proxy]]:
     """Start a proxy with some settings; it is stopped after the test."""
     started: list[Proxy] = []
 
     def start(addons: list[object] | None = None, **settings: Any) -> Proxy:
         flags = settings.pop("flags", {})
         defaults = {"origins": origins, "timeout_seconds": 0.6}
-        proxy = Proxy(Settings(**{**defaults, **settings}), addons or [], **flags)
+        is_observed = way == "mitmproxy" or bool(addons)
+        proxy = Proxy(
+            Settings(**{**defaults, **settings}), addons or [], is_observed=is_observed, **flags
+        )
         started.append(proxy)
         return proxy
 

@@ -160,10 +160,12 @@ class TestThoseWhoLook:
         assert "metrion" in contentviews.registry
 
 
+@pytest.mark.parametrize("way", ["direct"])
 def test_in_production_nobody_looks(proxy):
     assert "metrion.rows" not in proxy.master.commands.commands
 
 
+@pytest.mark.parametrize("way", ["mitmproxy"])
 def test_a_connection_that_cannot_be_set_up_is_closed(proxy, connect, monkeypatch, provider):
     def broken(*arguments):
         raise RuntimeError("no layer")

@@ -102,7 +102,7 @@ def test_a_stream_that_falls_silent_is_broken_off_visibly(proxy, client, chat, p
         received.extend(client.chunks())
     row = proxy.rows.wait(1)[0]
     assert (row["status"], row["outcome"]) == (200, "timeout")
-    wait_until(lambda: provider.connections_open == 0)
+    wait_until(lambda: proxy.open_at(provider) == 0)
 
 
 def test_a_body_that_stalls_is_broken_off(proxy, client, chat):
@@ -295,7 +295,7 @@ def test_a_stream_is_read_to_its_end_after_the_client_left(
     assert (row["status"], row["outcome"]) == (200, "client_closed")
     assert row["usage"].output_tokens > 0  # the usage chunk comes last
     wait_until(lambda: proxy.connections == 0)
-    wait_until(lambda: provider.connections_open == 0)
+    wait_until(lambda: proxy.open_at(provider) == 0)
 
 
 def test_a_json_answer_is_waited_for_after_the_client_left(proxy, connect, chat, provider):
@@ -317,7 +317,7 @@ def test_draining_is_bounded_in_time(start_proxy, connect_to, chat, provider):
     client.close()
     assert proxy.rows.wait(1)[0]["outcome"] == "client_closed"
     wait_until(lambda: proxy.connections == 0)
-    wait_until(lambda: provider.connections_open == 0)
+    wait_until(lambda: proxy.open_at(provider) == 0)
 
 
 def test_draining_is_bounded_in_bytes(start_proxy, connect_to, chat, provider):
@@ -330,7 +330,7 @@ def test_draining_is_bounded_in_bytes(start_proxy, connect_to, chat, provider):
     row = proxy.rows.wait(1)[0]
     assert row["outcome"] == "client_closed"
     assert row["latency_ms"] < 2000
-    wait_until(lambda: provider.connections_open == 0)
+    wait_until(lambda: proxy.open_at(provider) == 0)
 
 
 def test_a_client_that_leaves_before_the_request_was_sent_causes_none(
@@ -482,7 +482,7 @@ def test_faults_at_random_leave_nothing_behind(start_proxy, provider, chat, conn
     for thread in threads:
         thread.join(60)
     wait_until(lambda: proxy.connections == 0, 15)
-    wait_until(lambda: provider.connections_open == 0, 15)
+    wait_until(lambda: proxy.open_at(provider) == 0, 15)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     ids = [row["id"] for row in proxy.rows.rows]
     assert len(ids) == len(set(ids))

@@ -1,6 +1,5 @@
-"""Waiting for steps and connections, without a proxy around it."""
+"""Waiting for steps and connections in mitmproxy's way, without a proxy around it."""
 
-import asyncio
 from types import SimpleNamespace
 
 import pytest
@@ -8,16 +7,16 @@ from mitmproxy.proxy import events
 from mitmproxy.proxy.layers.http import GetHttpConnection
 from mitmproxy.proxy.layers.http._events import ErrorCode, RequestData, RequestProtocolError
 
-from addons.waiting import GRACE_SECONDS, DeadlineExpired, MetrionStepHook, WaitingLayer
+from addons.relay import GRACE_SECONDS
+from addons.waiting import DeadlineExpired, MetrionStepHook, WaitingLayer
 
 
 class Timekeeper:
     def __init__(self):
-        self.wanted = []
         self.abandoned = []
 
     def want_tick(self, at):
-        self.wanted.append(at)
+        pass
 
     def abandon(self, command):
         self.abandoned.append(command)
@@ -28,8 +27,10 @@ class Layer(WaitingLayer):
     """Runs what it is given at the first event, and notes all events."""
 
     def __init__(self, act):
-        self.timekeeper = Timekeeper()
-        super().__init__(SimpleNamespace(layers=[], options=SimpleNamespace()), self.timekeeper)
+        super().__init__(SimpleNamespace(layers=[], options=SimpleNamespace()))
+        self._timekeeper = Timekeeper()
+        self.deadlines = []
+        self.relay = SimpleNamespace(set_deadline=self.deadlines.append)
         self.act = act
         self.seen = []
 
@@ -39,39 +40,15 @@ class Layer(WaitingLayer):
             yield from self.act(self)
 
 
-async def answer(delay: bool) -> None:
-    if delay:
-        await asyncio.sleep(0.01)
-
-
-@pytest.mark.parametrize("waits", [False, True])
-async def test_a_step_is_scheduled_only_if_it_has_to_wait(waits):
-    done = []
-
+def test_a_deadline_does_not_cut_a_step():
     def act(layer):
-        task = yield from layer.run_step(answer(delay=waits), 5)
-        done.append(task.done())
-
-    layer = Layer(act)
-    commands = list(layer.handle_event(events.Start()))
-    assert [type(command) for command in commands] == ([MetrionStepHook] if waits else [])
-    if waits:
-        assert not done
-        await commands[0].step
-        list(layer.handle_event(events.HookCompleted(commands[0])))
-    assert done == [True]
-
-
-async def test_a_deadline_does_not_cut_a_step():
-    def act(layer):
-        yield from layer.run_step(answer(delay=True), 5)
+        yield MetrionStepHook(None)
 
     layer = Layer(act)
     (hook,) = layer.handle_event(events.Start())
-    before = layer.timekeeper.wanted[-1]
     assert not list(layer.handle_event(DeadlineExpired(1)))
-    assert layer.timekeeper.wanted[-1] < before - 5 + 2 * GRACE_SECONDS
-    await hook.step
+    assert layer.deadlines == [GRACE_SECONDS]
+    list(layer.handle_event(events.HookCompleted(hook)))
     assert len(layer.seen) == 1
 
 
@@ -93,7 +70,7 @@ def test_what_is_urgent_ends_the_wait_for_a_connection(event):
     assert len(layer.seen) == 1
     list(layer.handle_event(event))
     assert ended == [True]
-    assert layer.timekeeper.abandoned == [command]
+    assert layer._timekeeper.abandoned == [command]
     assert layer.seen[1] is event
 
 

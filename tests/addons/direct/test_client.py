@@ -1,0 +1,105 @@
+"""A client's connection: what it may send when, and how it ends."""
+
+import time
+
+import pytest
+
+PATH = "/api/proxy/openai/v1/chat/completions"
+TOKEN = "sk-metrion-" + "0123456789abcdef" * 2
+
+
+def wire(body: bytes, *headers: str, version: str = "1.1") -> bytes:
+    lines = [
+        f"POST {PATH} HTTP/{version}",
+        "Host: m",
+        f"Authorization: Bearer {TOKEN}",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def test_requests_that_come_together_are_answered_one_after_the_other(client, chat, provider):
+    client.send(wire(chat()) * 5)
+    for _ in range(5):
+        assert client.response()[0] == 200
+    assert len(provider.requests) == 5
+
+
+def test_a_request_may_come_byte_by_byte(client, chat):
+    for byte in wire(chat()):
+        client.send(bytes([byte]))
+    assert client.response()[0] == 200
+
+
+def test_a_chunked_request_is_whole_for_the_provider(client, chat, provider):
+    body = chat()
+    head = wire(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    half = len(body) // 2
+    client.send(head)
+    for piece in (body[:half], body[half:]):
+        client.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+    client.send(b"0\r\nX-Trailer: dropped\r\n\r\n")
+    assert client.response()[0] == 200
+    assert provider.requests[0].body == body
+
+
+@pytest.mark.parametrize(
+    ("version", "header", "closes"),
+    [
+        ("1.1", "X: y", False),
+        ("1.1", "Connection: close", True),
+        ("1.0", "X: y", True),
+        ("1.0", "Connection: keep-alive", False),
+    ],
+)
+def test_a_connection_is_kept_or_closed_as_the_client_says(client, chat, version, header, closes):
+    client.send(wire(chat(), header, version=version))
+    assert client.response()[0] == 200
+    if closes:
+        assert client.is_closed()
+    else:
+        client.send(wire(chat()))
+        assert client.response()[0] == 200
+
+
+def test_a_stream_for_http_1_0_ends_with_the_connection(client, chat):
+    client.send(wire(chat(stream=True), version="1.0"))
+    status, headers = client.head()
+    assert (status, headers["connection"]) == (200, "close")
+    assert "transfer-encoding" not in headers
+    assert client.file.read().endswith(b"data: [DONE]\n\n")
+
+
+def test_much_more_than_a_request_while_that_is_under_way_closes(proxy, client, chat):
+    client.send(wire(chat(), "x-fake-delay: 0.3"))
+    client.send_until_closed(b"x" * 65536)
+    assert proxy.rows.wait(1)[0]["outcome"] == "client_closed"
+
+
+def test_a_client_that_says_nothing_is_closed(client):
+    before = time.monotonic()
+    assert client.is_closed()
+    assert time.monotonic() - before < 5
+
+
+def test_a_head_that_does_not_end_is_closed_also_on_a_kept_connection(client, chat):
+    client.send(wire(chat()))
+    assert client.response()[0] == 200
+    client.send(b"POST / HTTP/1.1\r\n")
+    assert client.is_closed()
+
+
+def test_a_client_that_reads_slowly_holds_its_provider_back(start_proxy, connect_to, chat):
+    """What is under way to it is bounded: the rest waits at the provider."""
+    proxy = start_proxy(timeout_seconds=20)
+    client = connect_to(proxy)
+    client.request(PATH, chat(stream=True), {"x-fake-events": "200000"})
+    client.head()
+    time.sleep(0.3)
+    direct = proxy.addon._direct
+    (connection,) = direct._clients
+    assert connection._transport.get_write_buffer_size() < 1024 * 1024
+    body = b"".join(client.chunks())
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert body.count(b"data: ") > 200_000

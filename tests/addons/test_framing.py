@@ -1,0 +1,218 @@
+"""Bytes become heads and bodies as mitmproxy and h11 read them, or are refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mitmproxy.net.http import http1
+
+from addons.framing import (
+    HEAD_MAX_BYTES,
+    UNTIL_CLOSE,
+    BodyReader,
+    MalformedAnswerError,
+    MalformedBodyError,
+    MalformedHeadError,
+    ReceiveBuffer,
+    read_request_head,
+    read_response_head,
+)
+
+
+def buffer_of(data: bytes) -> ReceiveBuffer:
+    buffer = ReceiveBuffer()
+    buffer += data
+    return buffer
+
+
+def request(*lines: bytes, first: bytes = b"POST /v1/x?y=z HTTP/1.1") -> bytes:
+    return b"\r\n".join([first, b"Host: m", *lines]) + b"\r\n\r\n"
+
+
+HEADER_LINES = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                *(b"A: 1", b"a:2", b"content-length: 5", b"Content-Length:0", b"b: \xff"),
+                *(b"transfer-encoding: chunked", b"Connection: close", b" folded", b":x", b"a\t:1"),
+            ]
+        ),
+        st.binary(max_size=12).map(lambda line: line.replace(b"\r", b"").replace(b"\n", b"")),
+    ),
+    max_size=5,
+)
+
+
+@given(HEADER_LINES)
+def test_a_request_is_read_as_mitmproxy_does_or_refused(lines):
+    lines = [line for line in lines if line]
+    try:
+        ours = read_request_head(buffer_of(request(*lines)))
+    except MalformedHeadError:
+        return
+    theirs = http1.read_request_head([b"POST /v1/x?y=z HTTP/1.1", b"Host: m", *lines])
+    assert ours is not None
+    assert (ours.method, ours.target) == (theirs.data.method, theirs.data.path)
+    assert tuple(ours.fields) == theirs.headers.fields
+    assert ours.body_bytes == http1.expected_http_body_size(theirs)
+    assert ours.keeps_alive is not http1.connection_close(theirs.http_version, theirs.headers)
+
+
+@given(
+    st.one_of(
+        st.sampled_from(
+            [b"HTTP/1.1 200 OK", b"HTTP/1.0 404", b"HTTP/1.1 500 a b", b"HTTP/1.1 204"]
+        ),
+        st.binary(max_size=20).map(lambda line: line.replace(b"\r", b"").replace(b"\n", b"")),
+    ),
+    HEADER_LINES,
+)
+def test_an_answer_is_read_as_mitmproxy_does_or_refused(line, lines):
+    lines = [line for line in lines if line]
+    try:
+        ours = read_response_head(buffer_of(b"\r\n".join([line, *lines]) + b"\r\n\r\n"), "POST")
+    except MalformedAnswerError:
+        return
+    if ours is None:
+        return  # an interim answer
+    theirs = http1.read_response_head([line, *lines])
+    asked = http1.read_request_head([b"POST / HTTP/1.1", b"Host: m"])
+    assert (ours.status, ours.reason) == (theirs.status_code, theirs.data.reason)
+    assert tuple(ours.fields) == theirs.headers.fields
+    assert ours.body_bytes == http1.expected_http_body_size(asked, theirs)
+    if ours.keeps_alive:
+        assert not http1.connection_close(theirs.http_version, theirs.headers)
+
+
+@pytest.mark.parametrize("cut", range(len(request(b"A: 1"))))
+def test_a_head_that_is_not_whole_is_waited_for(cut):
+    whole = request(b"A: 1")
+    buffer = buffer_of(whole[:cut])
+    assert read_request_head(buffer) is None
+    buffer += whole[cut:] + b"rest"
+    head = read_request_head(buffer)
+    assert head is not None
+    assert head.value(b"a") == b"1"
+    assert bytes(buffer) == b"rest"
+
+
+def test_an_endless_head_is_too_large():
+    with pytest.raises(MalformedHeadError) as caught:
+        read_request_head(buffer_of(b"GET / HTTP/1.1\r\nA: " + b"x" * HEAD_MAX_BYTES))
+    assert caught.value.status == 431
+    with pytest.raises(MalformedHeadError) as caught:
+        read_request_head(buffer_of(b"GET / HTTP/1.1\r\n" + b"A: 1\r\n" * 300))
+    assert caught.value.status == 431
+    with pytest.raises(MalformedAnswerError):
+        read_response_head(buffer_of(b"HTTP/1.1 200 " + b"x" * (HEAD_MAX_BYTES + 1)), "GET")
+
+
+def test_a_long_run_of_spaces_costs_no_time():
+    line = b"A: b" + b" " * 60_000 + b"c"
+    head = read_request_head(buffer_of(request(line)))
+    assert head is not None
+    assert len(head.value(b"a")) == 60_002
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "expected"),
+    [
+        (b"1.1", b"", True),
+        (b"1.1", b"close", False),
+        (b"1.1", b"Keep-Alive, Close", False),
+        (b"1.0", b"", False),
+        (b"1.0", b"Keep-Alive", True),
+    ],
+)
+def test_who_says_what_becomes_of_the_connection(version, connection, expected):
+    lines = [b"Connection: " + connection] if connection else []
+    head = read_request_head(buffer_of(request(*lines, first=b"GET / HTTP/" + version)))
+    assert head is not None
+    assert head.keeps_alive is expected
+
+
+@pytest.mark.parametrize(
+    ("method", "head", "size"),
+    [
+        ("POST", b"HTTP/1.1 200 OK\r\nContent-Length: 7", 7),
+        ("POST", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", None),
+        ("POST", b"HTTP/1.1 200 OK", UNTIL_CLOSE),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 7", 0),
+        ("POST", b"HTTP/1.1 204 No Content", 0),
+        ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7", 0),
+        ("POST", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1", 1),
+    ],
+)
+def test_where_the_body_of_an_answer_ends(method, head, size):
+    found = read_response_head(buffer_of(head + b"\r\n\r\n"), method)
+    assert found is not None
+    assert found.body_bytes == size
+    assert found.keeps_alive is (size != UNTIL_CLOSE)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 101 Switching Protocols",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked",
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked",
+        b"HTTP/2 200",
+        b"HTTP/1.1 200 OK\r\nA: b\rc",
+        b"HTTP/1.1 200 a\rb",
+        b"hello",
+    ],
+)
+def test_what_is_no_answer(head):
+    with pytest.raises(MalformedAnswerError):
+        read_response_head(buffer_of(head + b"\r\n\r\n"), "POST")
+
+
+def chunked(pieces: list[bytes]) -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=40), max_size=6),
+    st.lists(st.integers(1, 30), min_size=1, max_size=8),
+)
+def test_chunks_arrive_whole_however_they_are_cut(pieces, cuts):
+    data, reader, buffer = chunked(pieces) + b"next", BodyReader(None), ReceiveBuffer()
+    read, ended, position, turn = b"", False, 0, 0
+    while not ended:
+        cut = cuts[turn % len(cuts)]
+        buffer += data[position : position + cut]
+        position, turn = position + cut, turn + 1
+        more, ended = reader.read(buffer)
+        read += more
+    assert read == b"".join(pieces)
+    assert b"next".startswith(bytes(buffer))
+
+
+def test_a_length_is_read_to_its_end_and_no_further():
+    reader, buffer = BodyReader(5), buffer_of(b"abc")
+    assert reader.read(buffer) == (b"abc", False)
+    buffer += b"defgh"
+    assert reader.read(buffer) == (b"de", True)
+    assert bytes(buffer) == b"fgh"
+    assert not reader.ends_with_connection
+    assert BodyReader(0).read(ReceiveBuffer()) == (b"", True)
+
+
+def test_a_body_may_end_with_its_connection():
+    reader = BodyReader(UNTIL_CLOSE)
+    assert reader.read(buffer_of(b"abc")) == (b"abc", False)
+    assert reader.ends_with_connection
+
+
+def test_trailers_are_dropped():
+    assert BodyReader(None).read(buffer_of(b"1\r\na\r\n0\r\nX: y\r\n\r\n")) == (b"a", True)
+
+
+@pytest.mark.parametrize(
+    "data", [b"zz\r\n", b"-1\r\n", b"1\r\nab\r\n", b"1;" + b"x" * (HEAD_MAX_BYTES + 1)]
+)
+def test_chunks_that_are_none_end_the_body(data):
+    with pytest.raises(MalformedBodyError):
+        BodyReader(None).read(buffer_of(data))
