@@ -229,3 +229,9 @@ class TestCors:
         made = exchange()
         made.cors_origin = ORIGIN
         assert header(preflight_answer(made, "GET"), b"access-control-allow-headers") is None
+
+
+class TestPieces:
+    def test_a_body_is_one_piece_unless_it_says_otherwise(self) -> None:
+        assert list(Answer(200, [], b"abc").pieces) == [b"abc"]
+        assert list(Answer(200, [], b"abc", (1, 2)).pieces) == [b"a", b"bc"]

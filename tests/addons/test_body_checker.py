@@ -51,6 +51,16 @@ async def test_the_child_refuses_what_is_refused_here(checker, body):
     assert there.value.status == 400
 
 
+async def test_the_child_digests_what_a_body_means(checker):
+    body = large(messages=[{"content": "é"}])
+    alone = check_body(body, CHAT, with_digest=True)
+    assert len(alone.digest) == 64
+    assert await checker.check(body, CHAT, with_digest=True) == alone
+    written_otherwise = json.dumps(json.loads(body), ensure_ascii=False, indent=1).encode()
+    assert await checker.check(written_otherwise, CHAT, with_digest=True) == alone
+    assert (await checker.check(body, CHAT)).digest == ""
+
+
 async def test_small_bodies_need_no_child(checker):
     await checker.check(b'{"model":"m","messages":[]}', CHAT)
     assert checker._child is None

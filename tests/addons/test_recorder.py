@@ -167,6 +167,35 @@ def test_zero_not_reported_and_not_known_stay_apart(recorder, administrator, acc
     check_sums(administrator)
 
 
+def test_what_a_cached_answer_saved_is_what_its_original_used(recorder, administrator, account_id):
+    spent = row(account_id)["usage"].to_json()
+    for requester, changes in {
+        "known": {"usage": spent},
+        "free": {"usage": {"input_tokens": 0, "output_tokens": 0}, "model": None},
+        "not said": {"usage": None},
+        "unpriced": {"usage": spent, "model": "gpt-of-the-future"},
+        "newer": {"usage": {**spent, "tokens_of_tomorrow": 1}},
+    }.items():
+        recorder.record(row(account_id, requester=requester, cached=True, **changes))
+    recorder.record(row(account_id, requester="asked"))
+    eventually(lambda: count(administrator) == 6)
+    found = {each["requester"]: each for each in rows_of(administrator)}
+    assert {name: each["saved_usd"] for name, each in found.items()} == {
+        "known": ONE_COST,
+        "free": 0,
+        "not said": None,
+        "unpriced": None,
+        "newer": None,
+        "asked": None,
+    }
+    for name, each in found.items():
+        if name != "asked":
+            assert (each["total_tokens"], each["cost_usd"]) == (0, 0), name
+    eventually(lambda: recorder.counts.written == 6)
+    assert (recorder.counts.unpriced, recorder.counts.unreported) == (0, 0)
+    check_sums(administrator)
+
+
 def test_many_rows_go_in_batches(recorder, administrator, account_id):
     for _ in range(1500):
         recorder.record(row(account_id))
@@ -299,6 +328,30 @@ def test_rows_of_an_account_that_was_erased_meanwhile_do_not_bring_it_back(
     sums = administrator.execute("SELECT sum(requests) AS requests FROM metrion.usage_days")
     assert sums.fetchone() == {"requests": 1}
     eventually(lambda: recorder._journal.queued == 0)
+
+
+def test_of_an_erased_account_nothing_stays_on_the_disk(
+    database, administrator, account_id, journal_folder, monkeypatch
+):
+    """Neither rows that were written, nor those that came too late, nor what was put aside."""
+    monkeypatch.setattr("addons.recorder._ADOPT_SECONDS", 0.2)
+    monkeypatch.setattr("storage.journal._SEGMENT_SECONDS", 0.2)
+    recorder = Recorder(Journal(journal_folder), database.url(roles.PROXY), PriceBook())
+    recorder.start()
+    recorder.record(row(account_id))
+    recorder.record(row(account_id, status=10**6))
+    eventually(lambda: recorder.counts.rejected and count(administrator))
+    administrator.execute("DELETE FROM metrion.accounts")
+    recorder.record(row(account_id))
+    recorder.record(row(account_id, status=10**6))
+    needle = str(account_id).encode()
+
+    def kept() -> list[Path]:
+        files = [path for path in journal_folder.rglob("*") if path.is_file()]
+        return [path for path in files if needle in path.read_bytes()]
+
+    eventually(lambda: recorder.counts.rejected == 2 and not kept())
+    recorder.close(10)
 
 
 def test_rows_that_cannot_be_written_are_put_aside_and_hold_up_nobody(

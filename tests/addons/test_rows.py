@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from addons import rows
 from addons.credentials import KeyGuard
-from addons.exchange import Exchange, Marks, Mode
+from addons.exchange import CacheUse, Exchange, Marks, Mode
 from addons.meter import Meter
 from addons.outcome import Outcome
 from addons.providers import load_providers
@@ -23,6 +23,7 @@ from addons.rows import (
 )
 from storage.callers import Caller
 from storage.pricing import TokenUsage
+from storage.response_cache import StoredAnswer
 
 TOKEN = "sk-metrion-" + "0123456789abcdef" * 2
 KEY = "Zz9Yy8Xx7Ww6Vv5Uu4Tt3Ss2Rr1Qq0Pp"  # of a form that nothing gives away, as Mistral's
@@ -97,6 +98,16 @@ class TestRequestLog:
             "error": None,
             "left_out": 0,
         }
+
+    def test_a_stored_answer_says_what_it_used_when_it_was_made(self) -> None:
+        stored = StoredAnswer((), b"", (), "mistral-small-2506", {"input_tokens": 3})
+        use = CacheUse(reads=True, life=1, oldest=1, answer=stored)
+        row = request_log(exchange(model="mistral-small-latest", cache=use), left_out=0)
+        assert (row["cached"], row["usage"]) == (True, {"input_tokens": 3})
+        assert row["model"] == "mistral-small-2506"
+        json.dumps(row)
+        use.answer = None
+        assert not request_log(exchange(cache=use), left_out=0)["cached"]
 
     def test_refusal_before_anything_was_read(self) -> None:
         made = exchange(
