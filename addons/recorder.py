@@ -7,6 +7,7 @@ has the journal synced every `SYNC_SECONDS`, also while the database hangs: that
 `storage.journal` says of it, is what a power cut can cost. A killed process costs nothing.
 """
 
+import contextlib
 import json
 import logging
 import random
@@ -289,9 +290,17 @@ class Recorder:
 
     def _adopt(self) -> None:
         self._rejected.prune()
+        self._forget_erased()
         adopted = self._journal.adopt()
         if adopted:
             _log.info("Took over %d journal segments of a process that is no more", adopted)
+
+    def _forget_erased(self) -> None:
+        """Delete what was put aside of accounts that are no more."""
+        owners = self._rejected.owners()
+        if owners:
+            with contextlib.suppress(DatabaseUnavailable):  # some seconds later, then
+                self._rejected.forget(self._writer.gone_accounts(owners))
 
     def _pause_after_failure(self, reason: str) -> None:
         """Wait, longer each time; at once over when the recorder is closed."""

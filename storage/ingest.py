@@ -4,8 +4,9 @@ Synchronous, for a thread of its own: the recorder's. Not for several threads at
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 import psycopg
 from psycopg import errors
@@ -15,6 +16,7 @@ from storage.database import conninfo
 from storage.errors import DatabaseUnavailable, RowsRejected
 
 _INGEST = "SELECT inserted, gone FROM metrion.ingest(%s::jsonb)"
+_GONE = "SELECT metrion.gone_accounts(%s::uuid[])"
 _LIMIT = "SELECT set_config('statement_timeout', %s, true)"
 # Classes 22 and 23, and 54: a value too large for an index will be so the next time, too.
 _BAD_ROWS: Final = (
@@ -67,6 +69,19 @@ class LogWriter:
         inserted, gone = row or (0, 0)
         self.gone += gone
         return inserted
+
+    def gone_accounts(self, accounts: Collection[UUID]) -> set[UUID]:
+        """Return which of these accounts do not exist.
+
+        Raises:
+            DatabaseUnavailable: try again later.
+        """
+        try:
+            row = self._connected().execute(_GONE, [list(accounts)]).fetchone()
+        except psycopg.Error as error:
+            self.close()
+            raise DatabaseUnavailable("the accounts cannot be asked for now") from error
+        return set(row[0]) if row else set()
 
     def close(self) -> None:
         """Close the connection, if there is one; a later `write` makes a new one."""

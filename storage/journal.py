@@ -12,7 +12,8 @@ sends rows on. `append` is a `pwrite` into the page cache, a few microseconds:
 - When the *disk* is full, read-only or broken, or the journal has reached its bound, `append`
   returns False at once, counts the row and says so in the log. A request never waits or fails.
 
-A segment is locked (`flock`) by its writer as long as that lives, and is a header (8 bytes magic,
+A segment is written to for `_SEGMENT_SECONDS` at most, and removed when all of it is acknowledged.
+It is locked (`flock`) by its writer as long as that lives, and is a header (8 bytes magic,
 8 bytes: the offset up to which records are acknowledged), then records (length, CRC-32, bytes).
 """
 
@@ -23,7 +24,7 @@ import struct
 import threading
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.errors import SettingsError
@@ -38,6 +39,8 @@ _SUFFIX = ".journal"
 _DRAFT_SUFFIX = ".new"
 _DRAFT_SECONDS = 60.0
 _COMPLAINT_SECONDS = 60.0
+# What is safe elsewhere is off the disk soon after: an erased account leaves nothing here.
+_SEGMENT_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 _sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
@@ -60,6 +63,12 @@ class _Segment:
     acknowledged: int = _HEADER.size
     synced: int = 0
     records: int = 0
+    begun_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_old(self) -> bool:
+        """It is not written to any more: when all of it is acknowledged, it goes."""
+        return time.monotonic() - self.begun_at >= _SEGMENT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +189,8 @@ class Journal:
         """Return up to `limit` of the oldest records; None if there are none."""
         while True:
             with self._lock:
+                if self._current is not None and self._current.is_old:
+                    self._current = None
                 # Not the current one if it is read: what was adopted of a process that lived at
                 # the same time may be younger.
                 waiting = (s for s in self._segments if s is not self._current or s.records)
@@ -248,7 +259,7 @@ class Journal:
     def _writable(self, length: int) -> _Segment:
         """Return the segment to write to, a new one if there is none or it is full."""
         segment = self._current
-        if segment is None or segment.size + length > self._segment_bytes:
+        if segment is None or segment.is_old or segment.size + length > self._segment_bytes:
             segment = self._create_segment()
             self._segments.append(segment)
             self._current = segment

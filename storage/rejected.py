@@ -1,17 +1,28 @@
 """Records that the database will never take, kept for a person to look at, and not for long.
 
 They say which account used what, so they are kept like the journal beside them (0600), at most
-`MAX_BYTES` of them, and at most `KEEP_DAYS` days: an erased account leaves nothing behind.
+`MAX_BYTES` of them, and at most `KEEP_DAYS` days. Those of an account that is erased go within
+seconds (`forget`, by the recorder). Several processes may share the folder.
 """
 
+import fcntl
 import json
 import os
+import re
+import time
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 MAX_BYTES = 16 * 1024 * 1024
 KEEP_DAYS = 7
 _SUFFIX = ".jsonl"
+_DRAFT_SUFFIX = ".new"
+_DRAFT_SECONDS = 60.0
+# In a line the record is a string in JSON: its quotes are escaped.
+_OWNER = re.compile(r'account_id\\*"\s*:\s*\\*"([0-9a-f-]{36})', re.IGNORECASE)
 
 
 class RejectedRecords:
@@ -35,10 +46,41 @@ class RejectedRecords:
         if used + len(line) > MAX_BYTES:
             return False
         path = self._folder / f"{datetime.now(UTC).date()}{_SUFFIX}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "a", encoding="utf-8") as file:
-            file.write(line)
+        with _locked(path, os.O_CREAT) as descriptor:
+            os.lseek(descriptor, 0, os.SEEK_END)
+            os.write(descriptor, line.encode())
         return True
+
+    def owners(self) -> set[UUID]:
+        """Return whose records are kept, as far as they say it.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        return {
+            owner
+            for path in self._folder.glob(f"*{_SUFFIX}")
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if (owner := _owner(line)) is not None
+        }
+
+    def forget(self, accounts: Collection[UUID]) -> None:
+        """Delete the records of these accounts.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        for path in self._folder.glob(f"*{_SUFFIX}"):
+            with _locked(path) as descriptor:
+                lines = os.pread(descriptor, 2 * MAX_BYTES, 0).decode().splitlines(keepends=True)
+                kept = [line for line in lines if _owner(line) not in accounts]
+                if len(kept) < len(lines):
+                    # whole or not at all: a reader of the old file still sees all of it
+                    draft = path.with_suffix(_DRAFT_SUFFIX)
+                    draft.unlink(missing_ok=True)
+                    with open(draft, "x", opener=_private, encoding="utf-8") as file:
+                        file.writelines(kept)
+                    draft.rename(path)
 
     def prune(self) -> None:
         """Delete what has been kept for `KEEP_DAYS` days.
@@ -50,6 +92,9 @@ class RejectedRecords:
         for path in self._folder.glob(f"*{_SUFFIX}"):
             if _day_of(path) < oldest:
                 path.unlink(missing_ok=True)
+        for draft in self._folder.glob(f"*{_DRAFT_SUFFIX}"):  # of a process that died
+            if _age_seconds(draft) > _DRAFT_SECONDS:
+                draft.unlink(missing_ok=True)
 
 
 def _day_of(path: Path) -> date:
@@ -57,3 +102,44 @@ def _day_of(path: Path) -> date:
         return date.fromisoformat(path.stem)
     except ValueError:
         return date.max  # not ours
+
+
+def _age_seconds(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _owner(line: str) -> UUID | None:
+    """Return whose record a line has; None: it does not say."""
+    found = _OWNER.search(line)
+    try:
+        return UUID(found[1]) if found else None
+    except ValueError:
+        return None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+@contextmanager
+def _locked(path: Path, flags: int = 0) -> Generator[int]:
+    """Open a file for its one writer of the moment; it is still at its path then."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(descriptor, path):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False

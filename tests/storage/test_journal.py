@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -443,3 +444,25 @@ def test_who_looks_sees_whether_it_has_an_owner_and_what_waits(tmp_path):
     assert look_at(path) == (False, 8 + 4)
     path.write_bytes(b"")  # a header that was never written
     assert look_at(path) == (False, 0)
+
+
+def test_what_is_safe_elsewhere_is_off_the_disk_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr("storage.journal._SEGMENT_SECONDS", 0.1)
+    journal = Journal(tmp_path)
+    journal.append(b"somebody's")
+    journal.acknowledge(journal.read(10))
+    assert len(list(tmp_path.iterdir())) == 1
+    time.sleep(0.1)
+    assert journal.read(10) is None
+    assert list(tmp_path.iterdir()) == []
+    # also while there is always something to write
+    journal.append(b"first")
+    time.sleep(0.1)
+    journal.append(b"second")
+    assert len(list(tmp_path.iterdir())) == 2
+    first = journal.read(10)
+    assert first.records == [b"first"]
+    journal.acknowledge(first)
+    assert journal.read(10).records == [b"second"]
+    assert len(list(tmp_path.iterdir())) == 1
+    journal.close()

@@ -1,4 +1,7 @@
 import json
+import os
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from storage import rejected
@@ -30,6 +33,8 @@ def test_not_for_long(tmp_path):
     for days in (0, 7, 8, 400):
         (tmp_path / f"{today - timedelta(days=days)}.jsonl").write_text("{}\n")
     (tmp_path / "notes.jsonl").write_text("somebody's")
+    (tmp_path / f"{today}.new").write_text("of a process that died")
+    os.utime(tmp_path / f"{today}.new", (0, 0))
     records = RejectedRecords(tmp_path)
     records.prune()
     assert {path.stem for path in tmp_path.iterdir()} == {
@@ -38,3 +43,41 @@ def test_not_for_long(tmp_path):
         "notes",
     }
     RejectedRecords(tmp_path / "none").prune()
+
+
+def test_those_of_an_account_are_forgotten(tmp_path):
+    records = RejectedRecords(tmp_path)
+    gone, stays = uuid.uuid4(), uuid.uuid4()
+    for account in (gone, stays, gone):
+        assert records.keep(json.dumps({"account_id": str(account)}).encode(), "too bad")
+    assert records.keep(f'{{"account_id":"{gone}","half'.encode(), "damaged")
+    assert records.keep(b"nobody's", "not JSON")
+    assert records.owners() == {gone, stays}
+    records.forget({gone, uuid.uuid4()})
+    assert records.owners() == {stays}
+    (path,) = tmp_path.glob("*.jsonl")
+    assert [json.loads(line)["reason"] for line in path.read_text().splitlines()] == [
+        "too bad",
+        "not JSON",
+    ]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert str(gone) not in "".join(each.read_text() for each in tmp_path.iterdir())
+
+
+def test_nothing_is_lost_while_others_are_forgotten(tmp_path):
+    """Another process keeps a record while the file is being replaced."""
+    gone = uuid.uuid4()
+    line = json.dumps({"account_id": str(gone)}).encode()
+    RejectedRecords(tmp_path).keep(line, "bad")
+
+    def keep() -> None:
+        for number in range(200):
+            RejectedRecords(tmp_path).keep(str(number).encode(), "bad")
+
+    with ThreadPoolExecutor(2) as pool:
+        keeping = [pool.submit(keep), pool.submit(keep)]
+        while not all(each.done() for each in keeping):
+            RejectedRecords(tmp_path).keep(line, "bad")
+            RejectedRecords(tmp_path).forget({gone})
+    (path,) = tmp_path.glob("*.jsonl")
+    assert len(path.read_text().splitlines()) == 400
