@@ -1,3 +1,4 @@
+import logging
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from scripts import console
-from scripts.console import Console
+from scripts.console import Console, LogVoice
 
 
 class Pipe:
@@ -86,3 +87,16 @@ def test_a_reader_that_is_gone_stops_nobody(out: Pipe, errors: Pipe):
     told.close()
     assert errors.read() == "metrion: still here\n"
     out.reader = os.open(os.devnull, os.O_RDONLY)
+
+
+def test_what_is_said_in_the_log(caplog: pytest.LogCaptureFixture):
+    voice = LogVoice(logging.getLogger("test"))
+    with caplog.at_level(logging.INFO):
+        voice.say("ready")
+        voice.complain("not %s")
+        voice.line("proxy-1", "a line")
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "ready"),
+        ("WARNING", "not %s"),
+        ("INFO", "proxy-1: a line"),
+    ]

@@ -285,6 +285,55 @@ async def test_a_start_that_fails_is_tried_again(heard: Heard, tmp_path: Path):
     await one.stop()
 
 
+async def test_who_is_told_to_end_and_does_starts_again_without_longer_delays(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(supervision, "FIRST_DELAY_SECONDS", 0.01)
+    one = ChildProcess(ChildSpec("child", ["/bin/sh", "-c", POLITE], {}, Path("/")), heard.console)
+    await one.start()
+    async with asyncio.TaskGroup() as tasks:
+        keeping = tasks.create_task(keep_running(one, heard.console, lambda: None))
+        for count in (1, 2, 3):
+            await eventually(lambda count=count: heard.said().count("up") >= count)
+            await one.stop()
+            await one.wait_for_successor(10)
+        keeping.cancel()
+    await one.stop()
+    assert heard.said().count("(status 0); it starts again in 0.0 s") == 3
+
+
+async def test_a_successor_that_nobody_starts_is_said(heard: Heard):
+    one = ChildProcess(ChildSpec("child", ["/bin/true"], {}, Path("/")), heard.console)
+    with pytest.raises(StartError, match="child was not started again"):
+        await one.wait_for_successor(0.1)
+
+
+async def test_a_child_gets_the_files_that_are_for_it_and_this_process_s_output(
+    heard: Heard, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").write_text("content")
+    with (tmp_path / "file").open() as file:
+        number = file.fileno()
+        script = f"cat /dev/fd/{number}; echo $GREETING"
+        spec = ChildSpec(
+            "child",
+            ["/bin/sh", "-c", script],
+            None,
+            tmp_path,
+            open_files=[number],
+            shares_output=True,
+        )
+        monkeypatched = pytest.MonkeyPatch()
+        monkeypatched.setenv("GREETING", "hello")
+        one = ChildProcess(spec, heard.console)
+        await one.start()
+        assert await one.ended() == "status 0"
+        monkeypatched.undo()
+    assert capfd.readouterr().out == "contenthello\n"
+    assert heard.said() == ""
+    await one.stop()
+
+
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [

@@ -291,10 +291,6 @@ def test_a_data_directory_that_cannot_be_made(refuse, tmp_path: Path):
     assert said == f"metrion: File exists: {tmp_path}/file"
 
 
-def test_several_proxies(refuse):
-    assert "start one" in refuse("--workers", "2")
-
-
 def test_a_database_of_a_newer_postgresql(refuse, tmp_path: Path):
     cluster = tmp_path / ".metrion" / "postgres" / "cluster"
     cluster.mkdir(parents=True)
