@@ -6,6 +6,7 @@ Gemini's own. What it does not know stays readable as an event.
 """
 
 import json
+import textwrap
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -13,6 +14,15 @@ from addons.usage.documents import Document
 from addons.usage.sse import EventStream
 
 Piece = tuple[str, str]
+
+_WRAP = textwrap.TextWrapper(
+    100,
+    expand_tabs=False,
+    replace_whitespace=False,
+    drop_whitespace=False,
+    break_long_words=False,
+    break_on_hyphens=False,
+)
 
 
 def events_of(stream: bytes) -> list[bytes]:
@@ -35,9 +45,14 @@ def transcript(stream: bytes) -> str:
     for event in events:
         for part, text in _pieces(_parsed(event)):
             parts.setdefault(part, []).append(text)
-    blocks = [f"--- {part}\n{''.join(texts)}" for part, texts in parts.items()]
+    blocks = [f"--- {part}\n{_wrapped(''.join(texts))}" for part, texts in parts.items()]
     lines = "\n".join(event.decode(errors="replace") for event in events)
     return "\n\n".join([*blocks, f"--- {len(events)} events\n{lines}"])
+
+
+def _wrapped(text: str) -> str:
+    """Long lines broken at spaces, for mitmweb breaks none; nothing else is changed."""
+    return "\n".join(piece for line in text.split("\n") for piece in _WRAP.wrap(line) or [""])
 
 
 def _parsed(event: bytes) -> dict[str, Any]:

@@ -107,6 +107,15 @@ def test_what_is_odd_stays_readable(odd):
     assert f"--- {len(events_of(odd))} events" in transcript(odd)
 
 
+def test_long_lines_are_broken_and_nothing_is_lost():
+    words = "many words\tand  spaces " * 20 + "\n\n  indented\n" + "x" * 200
+    said = transcript(stream({"choices": [{"delta": {"content": words}}]}))
+    shown = said.removeprefix("--- answer 0\n").partition("\n\n--- 1 events")[0]
+    assert shown.replace("\n", "") == words.replace("\n", "")
+    assert max(map(len, shown.split("\n")[:-1])) <= 100
+    assert "\n\n  indented\n" in shown
+
+
 def test_a_very_long_event_is_only_noted():
     said = stream({"choices": [{"delta": {"content": "x" * WHOLE_BYTES}}]}, {"ok": 1})
     assert events_of(said) == [b"(an event too long to show)", b'{"ok": 1}']
