@@ -12,9 +12,9 @@ sends rows on. `append` is a `pwrite` into the page cache, a few microseconds:
 - When the *disk* is full, read-only or broken, or the journal has reached its bound, `append`
   returns False at once, counts the row and says so in the log. A request never waits or fails.
 
-A segment is written to for `_SEGMENT_SECONDS` at most, and removed when all of it is acknowledged.
-It is locked (`flock`) by its writer as long as that lives, and is a header (8 bytes magic,
-8 bytes: the offset up to which records are acknowledged), then records (length, CRC-32, bytes).
+A segment is written to for `_SEGMENT_SECONDS` at most, and removed when all is acknowledged. Locked
+(`flock`) by its writer as long as that lives, it is a header (magic, and the offset up to which
+records are acknowledged; 8 bytes each), then records (length, CRC-32, bytes).
 """
 
 import fcntl
@@ -39,8 +39,7 @@ _SUFFIX = ".journal"
 _DRAFT_SUFFIX = ".new"
 _DRAFT_SECONDS = 60.0
 _COMPLAINT_SECONDS = 60.0
-# What is safe elsewhere is off the disk soon after: an erased account leaves nothing here.
-_SEGMENT_SECONDS = 10.0
+_SEGMENT_SECONDS = 10.0  # what is safe elsewhere is soon off the disk: nothing erased stays
 
 _log = logging.getLogger(__name__)
 _sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
@@ -191,8 +190,7 @@ class Journal:
             with self._lock:
                 if self._current is not None and self._current.is_old:
                     self._current = None
-                # Not the current one if it is read: what was adopted of a process that lived at
-                # the same time may be younger.
+                # not the current one if all of it is read: one that was adopted may be younger
                 waiting = (s for s in self._segments if s is not self._current or s.records)
                 segment = next(waiting, None)
                 if segment is None:
