@@ -68,6 +68,7 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
+        use_attribute_docstrings=True,  # the README's table is made of them
     )
 
     data_dir: Path = Path(".metrion")
@@ -127,7 +128,9 @@ class Settings(BaseSettings):
     prices_file: Path | None = None
     """Own prices, over those of the bundled catalogue."""
     eur_per_usd: Annotated[Decimal, Field(gt=0)] = _DEFAULT_EUR_PER_USD
+    """What a dollar is worth in euros, on the pages."""
     chf_per_usd: Annotated[Decimal, Field(gt=0)] = _DEFAULT_CHF_PER_USD
+    """What a dollar is worth in francs, on the pages."""
     rates_date: date | None = None
     """The day of the two rates; None when the operator gave rates without a day."""
 
