@@ -214,7 +214,7 @@ class StripeBilling:
         """
         made = await self._call(
             lambda: self._client.v1.billing_portal.sessions.create(
-                {"customer": customer_id, "return_url": return_to}
+                {"customer": customer_id, "return_url": f"{return_to}?portal=done"}
             )
         )
         return made["url"]
