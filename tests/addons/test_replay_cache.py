@@ -97,9 +97,9 @@ FLAVOURS = {
 class Installation:
     """A proxy, a database and accounts."""
 
-    def __init__(self, fresh, settings, proxy_type, client_type) -> None:
+    def __init__(self, fresh, settings, proxy_type, client_type, *, is_observed=False) -> None:
         self.fresh = fresh
-        self.proxy = proxy_type(settings, [], Service)
+        self.proxy = proxy_type(settings, [], Service, is_observed=is_observed)
         self._client_type = client_type
         self.administrator = psycopg.connect(
             fresh.administrator_url.get_secret_value(), autocommit=True, row_factory=dict_row
@@ -197,20 +197,30 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def installation(postgres, tmp_path_factory, provider, proxy_type, client_type):
-    folder = tmp_path_factory.mktemp("replay")
-    with postgres.fresh_database(folder) as fresh:
-        settings = fresh.settings.model_copy(
-            update={
+def install(postgres, tmp_path_factory, provider, proxy_type, client_type):
+    """Start an installation: with sockets of our own, or with mitmproxy's if somebody looks."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**options):
+            fresh = stack.enter_context(postgres.fresh_database(tmp_path_factory.mktemp("replay")))
+            changes = {
                 "origins": dict.fromkeys((p.name for p in load_providers()), provider.origin),
                 "timeout_seconds": 5.0,
                 "cors_origins": ("https://app.example",),
                 "monthly_requests_free": 3,
             }
-        )
-        made = Installation(fresh, settings, proxy_type, client_type)
-        yield made
-        made.close()
+            settings = fresh.settings.model_copy(update=changes)
+            made = Installation(fresh, settings, proxy_type, client_type, **options)
+            stack.callback(made.close)
+            return made
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def installation(install):
+    """As in production."""
+    return install()
 
 
 @pytest.fixture
@@ -753,7 +763,26 @@ def test_an_old_client_gets_a_stored_stream_too(person, installation):
     old.close()
 
 
-def test_the_month_of_an_account_that_has_gone_holds_no_answer(person, installation):
+def test_a_hit_is_the_same_where_somebody_looks(install, provider):
+    provider.clear()
+    person = install(is_observed=True).account()
+    for asked in (CHATS["openai"], STREAM, FLAVOURS["gemini native, list"]):
+        got = [person.pieces(asked, WANTED | {"x-fake-events": "4"}) for _ in range(2)]
+        assert [headers["x-metrion-cache"] for headers, _ in got] == ["MISS", "HIT"]
+        assert got[0][1] == got[1][1]
+    assert len(provider.requests) == 3
+    leaving = person.installation.connect()
+    slow = {"x-fake-events": "6", "x-fake-interval": "0.05"}
+    person.send(STREAM, WANTED | slow, client=leaving)
+    leaving.head()
+    leaving.close()
+    assert person.rows(7)[-1]["outcome"] == "client_closed"
+    person.stored(4)
+    assert person.cache_of(STREAM, WANTED | slow) == "HIT"
+    person.client.close()
+
+
+def test_answers_go_with_their_account(person, installation):
     assert person.cache_of(CHATS["openai"]) == "MISS"
     person.stored(1)
     installation.administrator.execute("DELETE FROM metrion.accounts WHERE id = %s", [person.id])
