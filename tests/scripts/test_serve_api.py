@@ -5,6 +5,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -22,20 +24,26 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(data_dir: Path, port: int) -> subprocess.Popen[bytes]:
+@contextmanager
+def start(data_dir: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The process; it does not outlive a test that fails."""
     environment = {
         "PATH": os.environ["PATH"],
         "METRION_DATA_DIR": str(data_dir),
         "METRION_DATABASE_URL": "postgresql://metrion_api:none@127.0.0.1:1/none",
     }
     command = [sys.executable, "-m", "scripts.serve_api", "--port", str(port)]
-    return subprocess.Popen(
+    with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_until_up(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         try:
             client.get("/healthz")
