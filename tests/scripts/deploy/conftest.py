@@ -18,11 +18,12 @@ def deploy() -> Path:
 
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str], str]:
-    """The path of a program of the system; without it the test is skipped (CI installs all)."""
+    """The path of a program of the system. Without it: skipped, or failed in CI, which installs it."""
 
     def find(name: str) -> str:
         path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
         if path is None:
+            assert "CI" not in os.environ, f"{name} is not installed: see .ci/run"
             pytest.skip(f"{name} is not installed")
         return path
 
