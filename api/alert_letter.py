@@ -138,7 +138,7 @@ def _number(unit: Unit, value: Decimal) -> str:
     """Write a number with the digits that it needs; never more than was reached."""
     if unit in ("usd", "eur", "chf"):
         if 0 < value < _CENT:
-            return f"{value:.2g}" if value >= Decimal("0.0001") else f"{value:.6f}"
+            return f"{value:.3g}" if value >= Decimal("0.0001") else f"{value:.6f}"
         return f"{value.quantize(_CENT, ROUND_HALF_UP):,}"
     if unit == "count":
         return f"{value.normalize():,f}"

@@ -381,6 +381,30 @@ def demo_deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploy
     shutil.rmtree(folder / "data")
 
 
+@pytest.fixture(scope="module")
+def make_deployment(
+    fake_provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Deployment]]:
+    """A function that starts a module's own deployment, with settings of its own."""
+    started: list[Deployment] = []
+
+    def make(**settings: str) -> Deployment:
+        origins = json.dumps(dict.fromkeys(PROVIDERS, fake_provider.origin))
+        running = Deployment(
+            tmp_path_factory.mktemp("own"),
+            [sys.executable, "-P", "-m", "scripts.supervisor"],
+            {"METRION_ORIGINS": origins} | settings,
+        )
+        running.start()
+        started.append(running)
+        return running
+
+    yield make
+    for running in started:
+        running.close()
+        running.stop()
+
+
 @pytest.fixture
 def demo(demo_deployment: Deployment) -> Deployment:
     """A running demo; a test may stop or kill it."""

@@ -63,11 +63,14 @@ function valueOf(rule) {
   if (atLeast) notes.push(`At least: the cost of ${integer(unknown)} ${unknown === 1 ? "request is" : "requests are"} not known.`);
   if (rule.quiet_until && !rule.paused) notes.push(`Mailed; not again before ${wholeMoment(rule.quiet_until)}.`);
   return [
-    el("p", null, el("span", { class: "value" }, atLeast ? "≥ " : "", show(value)), el("span", { class: "dim" }, ` of ${show(rule.threshold)} (${percent(Math.floor(1000 * share) / 1000)})`)),
+    el("p", null, el("span", { class: "value" }, atLeast ? "≥ " : "", show(value)), el("span", { class: "dim" }, ` of ${show(rule.threshold)} (${shareText(share)})`)),
     meter,
     ...notes.map((each) => el("p", { class: "hint" }, each)),
   ];
 }
+
+/** Rounded down: 99.96 % have not reached 100 %. */
+const shareText = (share) => percent(share < 0.001 ? share : Math.floor(1000 * share) / 1000);
 
 function mailsOf({ mails, unit, type }) {
   if (!mails.length) return el("p", { class: "hint" }, "No mail yet.");

@@ -26,6 +26,10 @@ export function editRule(rule, providers, saved) {
   function save(event) {
     event.preventDefault();
     wrong.textContent = "";
+    if (!(Number(state.threshold) > 0)) {
+      wrong.textContent = "The threshold has to be a number above 0.";
+      return body.querySelector("#threshold").focus();
+    }
     return busy(button, async () => {
       try {
         const body = requestOf(state);
@@ -82,7 +86,7 @@ function thresholdField(state, { units }) {
   const input = el("input", { type: "number", id: "threshold", required: "", min: "0", step: "any", inputmode: "decimal", "aria-describedby": "threshold-hint", oninput: ({ target }) => (state.threshold = target.value) });
   input.value = state.threshold;
   const select = el("select", { id: "unit", onchange: ({ target }) => (state.unit = target.value) }, units.map((each) => el("option", { value: each, selected: each === state.unit ? "" : null }, UNITS[each])));
-  const hint = "You get a warning at 90 % of it, an alert at 100 %.";
+  const hint = "You get a warning at 90\u00a0% of it, an alert at 100\u00a0%.";
   return el("div", { class: "row top" }, labelled("threshold", "Threshold", input, hint), labelled("unit", "Unit", select));
 }
 

@@ -38,8 +38,11 @@ const tenths = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 /** Formatters for a rule's numbers: `full` and, for axes, `axis`. */
 export function amounts({ unit }) {
   if (CURRENCIES.has(unit)) {
-    const { full, axis } = money({ code: unit.toUpperCase(), rate: 1 });
-    return { full, axis };
+    const currency = unit.toUpperCase();
+    const { full, axis } = money({ code: currency, rate: 1 });
+    // beside its threshold, 0.00195 is not 0.002
+    const small = new Intl.NumberFormat(undefined, { style: "currency", currency, maximumSignificantDigits: 3 });
+    return { full: (value) => (value > 0 && value < 0.1 ? small.format(value) : full(value)), axis };
   }
   const orDash = (show) => (value) => (value === null || value === undefined ? "–" : show(value));
   if (unit === "percent") return { full: orDash((value) => `${tenths.format(value)} %`), axis: orDash((value) => `${tenths.format(value)} %`) };
