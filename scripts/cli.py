@@ -20,8 +20,10 @@ import typer
 
 from addons.providers import load_providers
 from scripts.doctor.command import doctor
+from scripts.erasure_commands import delete_account, purge
 from scripts.key_rotation import rotate_master_key
 from storage import accounts, keys, roles
+from storage.billing import Billing, get_billing, plan_of
 from storage.database import Database, administrator_url
 from storage.errors import InvalidValue, NotFound, SettingsError, StorageError
 from storage.invalidation import until_known
@@ -51,6 +53,8 @@ app.add_typer(key_app, name="key")
 app.add_typer(token_app, name="token")
 app.add_typer(plan_app, name="plan")
 app.command("doctor")(doctor)
+app.command("purge")(purge)
+account_app.command("delete")(delete_account)
 
 # no `type` statements: typer does not look into those
 Email = Annotated[str, typer.Argument(help="The account's e-mail address.")]
@@ -198,14 +202,17 @@ def set_plan(
     email: Email,
     plan: Annotated[str, typer.Argument(help=_PLANS_HELP)],
 ) -> None:
-    """Put an account on another plan, at once."""
+    """Put an account on another plan, at once, until a subscription begins or ends."""
 
-    async def change(database: Database) -> None:
+    async def change(database: Database) -> Billing | None:
         async with database.account(await _find_account(database, email)) as connection:
             await accounts.set_plan(connection, plan)
+            return await get_billing(connection)
 
-    _with_database(_settings(context), change)
+    billing = _with_database(_settings(context), change)
     print(f"{email} has the plan {plan}")
+    if billing is not None and plan_of(billing.status) != "free":
+        print("its subscription at Stripe goes on, and goes on being charged")
 
 
 @app.command("logs")

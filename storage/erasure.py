@@ -46,10 +46,11 @@ _RECEIPT_PAUSE_SECONDS: Final = 5  # between looks whether the receipt was sent
 _MOST_DOUBLINGS = 12
 
 _REQUEST = text("SELECT metrion.request_erasure(:id, :addresses, :region)")
-_CLAIM = text("""
-    SELECT id, account_id, email, state, region, requested_at, purged_at, deleted, failures
-    FROM metrion.claim_erasure(:wanted)
-""")
+_COLUMNS: Final = (
+    "id, account_id, email, state, region, requested_at, purged_at, deleted, failures, last_error"
+)
+_CLAIM = text(f"SELECT {_COLUMNS} FROM metrion.claim_erasure(:wanted)")  # noqa: S608 - constants
+_LOOK = text(f"SELECT {_COLUMNS} FROM metrion.look_at_erasure(:id)")  # noqa: S608 - constants
 _REACH = text("SELECT metrion.reach_erasure_state(:id, :before, :reached)")
 _POSTPONE = text("SELECT metrion.postpone_erasure(:id, :seconds, :reason)")
 _TABLES = text("SELECT metrion.account_tables()")
@@ -84,10 +85,11 @@ class NoSubscriptions:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """An erasure that is under way, as the database has it."""
+    """An erasure, as the database has it."""
 
     id: uuid.UUID
-    account_id: uuid.UUID
+    account_id: uuid.UUID | None
+    """None: it is done."""
     email: str | None
     state: str
     region: str
@@ -95,6 +97,7 @@ class Erasure:
     purged_at: datetime | None
     deleted: Mapping[str, int]
     failures: int
+    last_error: str | None
 
     @property
     def pause_seconds(self) -> int:
@@ -119,6 +122,17 @@ async def request_erasure(connection: AsyncConnection, keys: MasterKeys, region:
     if erasure_id is None:
         raise NotFound("there is no such account")
     return erasure_id
+
+
+async def look_at_erasure(database: Database, erasure_id: uuid.UUID) -> Erasure | None:
+    """Return an erasure, whoever works on it, as `metrion_jobs`; None: it was long ago.
+
+    Raises:
+        DatabaseUnavailable: the next try may work.
+    """
+    async with database.system() as connection:
+        row = (await connection.execute(_LOOK, {"id": erasure_id})).mappings().one_or_none()
+    return None if row is None else Erasure(**row)
 
 
 class Eraser:
@@ -157,7 +171,9 @@ class Eraser:
         Raises:
             DatabaseUnavailable: as `carry_on`.
         """
-        return await self._work_on_one(database, erasure_id) in {"purged", "receipt", "done"}
+        await self._work_on_one(database, erasure_id)
+        erasure = await look_at_erasure(database, erasure_id)
+        return erasure is None or erasure.state in {"purged", "receipt", "done"}
 
     async def _work_on_one(self, database: Database, wanted: uuid.UUID | None) -> str | None:
         """Work on the next erasure and return the state that it reached; None: there is none.
@@ -183,7 +199,8 @@ class Eraser:
         """Do what leads to the next state; say whether nothing more can be done now."""
         match erasure.state:
             case "requested":
-                await self._subscriptions.cancel_subscription(erasure.account_id)
+                if erasure.account_id is not None:  # so it always is, in this state
+                    await self._subscriptions.cancel_subscription(erasure.account_id)
                 await _reach(database, erasure, "cancelled")
             case "cancelled":
                 await _purge(database, erasure)

@@ -79,6 +79,7 @@ EXECUTABLE = {
         "delete_expired_answers(integer)",
         # an erasure's id in, never an account's
         "claim_erasure(uuid)",
+        "look_at_erasure(uuid)",
         "reach_erasure_state(uuid,text,text)",
         "postpone_erasure(uuid,double precision,text)",
         "account_tables()",

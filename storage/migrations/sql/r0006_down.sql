@@ -11,6 +11,7 @@ DROP FUNCTION metrion.gone_accounts(uuid[]), metrion.forget_erasures(integer),
   metrion.purge_chunk(uuid, text, integer), metrion.count_deleted(uuid, text, bigint),
   metrion.account_tables(), metrion.postpone_erasure(uuid, double precision, text),
   metrion.reach_erasure_state(uuid, text, text), metrion.claim_erasure(uuid),
+  metrion.look_at_erasure(uuid),
   metrion.request_erasure(uuid, bytea[], text);
 SET ROLE metrion_owner;
 DROP TRIGGER refuse_erased ON metrion.sessions;

@@ -138,6 +138,14 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION metrion.claim_erasure(uuid) TO metrion_jobs;
 
+-- An erasure, whoever works on it.
+CREATE FUNCTION metrion.look_at_erasure(erasure uuid) RETURNS SETOF metrion.erasures
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN QUERY SELECT e.* FROM metrion.erasures AS e WHERE e.id = erasure;
+END $$;
+GRANT EXECUTE ON FUNCTION metrion.look_at_erasure(uuid) TO metrion_jobs;
+
 -- Notes that a state is reached, if it is the one after `before`; says whether it is reached now.
 -- 'purged' is metrion.finish_purge's to reach.  An account's receipt is sent when it is no longer
 -- in the outbox.

@@ -28,7 +28,7 @@ BEGIN
   -- a managed service's administrator is no superuser: it must be let act as the roles it made
   IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
     EXECUTE format(
-      'GRANT metrion_owner, metrion_definer, metrion_api TO %I %s', current_user,
+      'GRANT metrion_owner, metrion_definer, metrion_api, metrion_jobs TO %I %s', current_user,
       CASE WHEN current_setting('server_version_num')::int >= 160000
         THEN 'WITH INHERIT FALSE, SET TRUE' ELSE '' END);
   END IF;
