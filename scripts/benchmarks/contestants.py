@@ -121,13 +121,16 @@ def _mitmdump(origin: str, folder: Path, core: int | None) -> MeasuredProcess:
     return MeasuredProcess(command, base_environment(), folder, core=core)
 
 
-def chat_request(contestant: Contestant, *, streamed: bool, pace: float = 0.0) -> bytes:
+def chat_request(
+    contestant: Contestant, *, streamed: bool, pace: float = 0.0, cached: bool = False
+) -> bytes:
     """A small chat request, head and body.
 
     Args:
         contestant: who gets it.
         streamed: ask for a stream of 32 events.
         pace: seconds between them.
+        cached: ask for a stored answer.
     """
     body = b'{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]'
     knobs: list[str] = []
@@ -145,6 +148,7 @@ def chat_request(contestant: Contestant, *, streamed: bool, pace: float = 0.0) -
         f"authorization: Bearer {contestant.key}",
         f"content-length: {len(body)}",
         *knobs,
+        *(["x-metrion-cache: true"] if cached else []),
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 

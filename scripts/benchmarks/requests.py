@@ -24,12 +24,14 @@ class Scenario:
     Attributes:
         connections: how many clients send one request after the other.
         pace: seconds between the events of a stream.
+        cached: of stored answers, which only Metrion has.
     """
 
     name: str
     connections: int
     streamed: bool = False
     pace: float = 0.0
+    cached: bool = False
 
 
 SCENARIOS = (
@@ -38,6 +40,9 @@ SCENARIOS = (
     Scenario("JSON, 64 connections", 64),
     Scenario("stream of 32 events, burst", 8, streamed=True),
     Scenario("stream of 32 events, paced", 32, streamed=True, pace=0.01),
+    Scenario("stored JSON, 1 connection", 1, cached=True),
+    Scenario("stored JSON, 8 connections", 8, cached=True),
+    Scenario("stored stream of 32 events", 8, streamed=True, cached=True),
 )
 
 
@@ -62,6 +67,8 @@ def warm_up(field: Field) -> None:
     """Let every contestant do some of each, so that nothing is done for the first time later."""
     for contestant in field.contestants.values():
         for streamed in (False, True):
+            request = chat_request(contestant, streamed=streamed, cached=True)
+            asyncio.run(send_number(contestant.process.port, request, 1, 2))
             request = chat_request(contestant, streamed=streamed)
             asyncio.run(send_number(contestant.process.port, request, 8, _WARM_REQUESTS))
 
@@ -76,9 +83,12 @@ def measure(field: Field, seconds: float, rounds: int) -> dict[str, dict[str, Fi
     """
     found: dict[str, dict[str, Figures]] = {}
     for scenario in SCENARIOS:
-        taken: dict[str, list[Figures]] = {name: [] for name in field.contestants}
+        asked = {
+            n: c for n, c in field.contestants.items() if n == "metrion" or not scenario.cached
+        }
+        taken: dict[str, list[Figures]] = {name: [] for name in asked}
         for _ in range(rounds):
-            for name, contestant in field.contestants.items():
+            for name, contestant in asked.items():
                 taken[name].append(_measure_once(field, contestant, scenario, seconds))
         found[scenario.name] = {name: _middle(figures) for name, figures in taken.items()}
     return found
@@ -87,7 +97,9 @@ def measure(field: Field, seconds: float, rounds: int) -> dict[str, dict[str, Fi
 def _measure_once(
     field: Field, contestant: Contestant, scenario: Scenario, seconds: float
 ) -> Figures:
-    request = chat_request(contestant, streamed=scenario.streamed, pace=scenario.pace)
+    request = chat_request(
+        contestant, streamed=scenario.streamed, pace=scenario.pace, cached=scenario.cached
+    )
     pid = contestant.process.pid
     cpu, postgres, begun = cpu_seconds(pid), tree_cpu_seconds(field.postgres_pid), time.monotonic()
     sample: Sample = asyncio.run(

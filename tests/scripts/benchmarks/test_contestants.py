@@ -28,6 +28,12 @@ def test_all_contestants_get_the_same_body(streamed):
     assert (knobs.events, knobs.interval) == ((32, 0.01) if streamed else (None, 0.0))
 
 
+def test_a_stored_answer_is_asked_for_by_a_header_alone():
+    contestant = Contestant("metrion", sentinel.process, "/x", "sk-1")
+    usual, cached = (chat_request(contestant, streamed=True, cached=each) for each in (False, True))
+    assert cached == usual.replace(b"\r\n\r\n", b"\r\nx-metrion-cache: true\r\n\r\n")
+
+
 def test_the_proxy_gets_its_own_role(database):
     environment = metrion_environment(database.settings)
     assert roles.PROXY in environment["METRION_DATABASE_URL"]
