@@ -23,11 +23,12 @@ logger = logging.getLogger(__name__)
 KEPT_ROWS = 1000
 FLUSH_SECONDS = 10.0
 DRAIN_SECONDS = 30.0
+# No more than the console has room for.
 COLUMNS = (
-    *("created_at", "account_id", "mode", "requester", "provider", "endpoint", "model"),
-    *("status", "outcome", "cached", "input_tokens", "output_tokens", "cost_usd"),
-    *("latency_ms", "id"),
+    *("created_at", "outcome", "cached", "mode", "requester", "model"),
+    *("input_tokens", "output_tokens", "cost_usd", "latency_ms", "account_id", "id"),
 )
+_TIME = slice(11, 19)  # of the day
 
 
 class MetrionCommands:
@@ -92,4 +93,6 @@ def _cell(row: Facts, name: str) -> str:
     value = row.get(name)
     if name == "cost_usd" and value is not None:
         return money(value)
+    if name == "created_at":
+        return str(value or "")[_TIME]
     return "" if value is None else str(value)

@@ -5,7 +5,14 @@ from mitmproxy.test import taddons
 
 from addons.commands import COLUMNS, KEPT_ROWS, MetrionCommands
 
-ROW = {"account_id": "01a2", "model": "gpt-4o", "cost_usd": "1E-7", "cached": False, "error": "no"}
+ROW = {
+    "created_at": "2026-01-02T03:04:05.678+00:00",
+    "account_id": "01a2",
+    "model": "gpt-4o",
+    "cost_usd": "1E-7",
+    "cached": False,
+    "error": "no",
+}
 
 
 @pytest.fixture
@@ -33,6 +40,7 @@ async def test_rows_are_a_table_of_allowed_columns(commands):
         commands.add(ROW)
         (row,) = table(context)
     assert row["account_id"] == "01a2"
+    assert row["created_at"] == "03:04:05"
     assert row["cost_usd"] == "0.0000001"
     assert row["cached"] == "False"
     assert row["requester"] == ""
