@@ -17,6 +17,7 @@ from scripts.benchmarks.instructions import instructions_per_request, is_possibl
 from scripts.benchmarks.processes import cores
 from scripts.benchmarks.requests import SCENARIOS, measure, soak, warm_up
 from scripts.benchmarks.rows import measure_rows
+from scripts.benchmarks.workers import measure_workers, worker_lines
 from scripts.installation import DEMO_EMAIL
 from storage import accounts, roles
 from storage.database import Database, service_url
@@ -55,6 +56,10 @@ def _measure(options: argparse.Namespace, field: Field, folder: Path) -> dict[st
         rows = measure_rows(field.metrion, account_id, field.postgres_pid, folder, options.rows)
         found["rows"] = asdict(rows)
         print(report.row_lines(rows), flush=True)
+    if options.workers:
+        workers = measure_workers(field, folder, options.workers, seconds, options.rounds)
+        found["workers"] = [asdict(each) for each in workers]
+        print(worker_lines(workers), flush=True)
     if options.soak:
         found["memory"] = soak(field.contestants["metrion"], options.soak)
         for when, size in found["memory"].items():
@@ -84,6 +89,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3, help="of all contestants in turn")
     parser.add_argument("--rows", type=int, default=100_000, help="that wait; 0: none")
+    parser.add_argument("--workers", type=int, default=0, help="to compare with one; 0: none")
     parser.add_argument("--soak", type=int, default=0, help="requests, and memory meanwhile")
     parser.add_argument("--instructions", action="store_true", help="count them (minutes)")
     parser.add_argument("--json", type=Path, help="write everything to this file")
