@@ -4,6 +4,7 @@ By the administrator's connection, in short read-only transactions with bounded 
 what is `storage.rights`, what stands where it must not is `storage.secret_search`.
 """
 
+import contextlib
 import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -93,8 +94,8 @@ class Diagnosis:
             SELECT current_setting('server_version'),
                 coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false),
                 host(inet_server_addr()),
-                (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user),
-                current_user
+                (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = session_user),
+                session_user
         """)
         service = user if user in roles.LOGIN_ROLES else None
         return Server(version, encrypted, address, sees_all, service)
@@ -215,6 +216,7 @@ def open_diagnosis(url: SecretStr) -> Generator[Diagnosis]:
         with psycopg.connect(conninfo(url), autocommit=True, prepare_threshold=None) as connection:
             connection.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'".encode())
             connection.execute("SET timezone = 'UTC'")
+            _look_as_owner(connection)
             yield Diagnosis(connection)
     except errors.InsufficientPrivilege as error:
         raise RightsMissing(
@@ -222,6 +224,17 @@ def open_diagnosis(url: SecretStr) -> Generator[Diagnosis]:
         ) from error
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(f"the database is not available: {_first_line(error)}") from error
+
+
+def _look_as_owner(connection: psycopg.Connection[Any]) -> None:
+    """Let an administrator who is no superuser see the schema: its own role has no right on it."""
+    row = connection.execute(
+        "SELECT rolsuper FROM pg_roles WHERE rolname = session_user"
+    ).fetchone()
+    if row != (True,):
+        # a service role may not, and before the first migration there is no such role
+        with contextlib.suppress(errors.InsufficientPrivilege, errors.InvalidParameterValue):
+            connection.execute(f"SET ROLE {roles.OWNER}".encode())
 
 
 def today() -> date:

@@ -1,11 +1,14 @@
 from datetime import timedelta
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 
 from storage import diagnostics, roles
 from storage.diagnostics import open_diagnosis, today
 from storage.errors import DatabaseUnavailable, RightsMissing
+from storage.rights import faults_of_catalogue, tried
 from storage.schema import known_revisions
 
 
@@ -22,6 +25,35 @@ def test_the_server_and_who_we_are_there(diagnosis, database):
     with open_diagnosis(database.url(roles.JOBS)) as opened:
         assert (opened.server.sees_all, opened.server.is_service) == (False, roles.JOBS)
         assert opened.late_mails() is None
+
+
+@pytest.fixture
+def managed_url(database):
+    """Of an administrator who is no superuser, as managed services have it."""
+    url = database.administrator_url.get_secret_value()
+    parts = urlsplit(url)
+    with psycopg.connect(url, autocommit=True) as superuser:
+        superuser.execute("CREATE ROLE managed LOGIN NOINHERIT PASSWORD 'p'")
+        try:
+            superuser.execute("GRANT metrion_owner, metrion_definer TO managed")
+            superuser.execute(f'GRANT CONNECT ON DATABASE "{parts.path[1:]}" TO managed')
+            hosts = parts.netloc.rpartition("@")[2]
+            yield SecretStr(parts._replace(netloc=f"managed:p@{hosts}").geturl())
+        finally:
+            superuser.execute("DROP OWNED BY managed")
+            superuser.execute("DROP ROLE managed")
+
+
+async def test_an_administrator_who_is_no_superuser(managed_url, new_account, database):
+    await new_account()
+    with open_diagnosis(managed_url) as opened:
+        assert (opened.server.sees_all, opened.server.is_service) == (False, None)
+        assert opened.revision() == known_revisions()[0]
+        assert opened.sealed_values(database.keys).opened == 1
+        assert opened.late_mails() is None
+        assert faults_of_catalogue(opened.connection) == []
+        count, worked = tried(opened.connection, database.url(roles.API), roles.API)
+        assert (count > 100, worked) == (True, [])
 
 
 def test_a_public_address_is_far(diagnosis):
