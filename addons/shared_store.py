@@ -30,6 +30,7 @@ from storage.errors import SettingsError
 CONNECT_SECONDS = 1.0
 # Much longer than any reply of a store that lives: a busy machine must not look like an outage.
 REPLY_SECONDS = 1.0
+PING_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 _DEFAULT_PORT = 6379
@@ -160,7 +161,7 @@ class SharedStore:
             pause = _FIRST_PAUSE_SECONDS
             self._came_back(link)
             try:
-                reason = await link.ended
+                reason = await _end_of(link)
             finally:
                 self._link = None
                 link.abort()
@@ -319,6 +320,16 @@ class _Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The other side has closed, or the network."""
         self.give_up(str(exc) if exc else "it closed the connection")
+
+
+async def _end_of(link: _Link) -> str:
+    """Wait for its end, which no request should have to find out: it is asked when it rests."""
+    while not link.ended.done():
+        await asyncio.wait([link.ended], timeout=PING_SECONDS)
+        if not link.ended.done():
+            with contextlib.suppress(StoreAway):
+                await link.call(b"PING")
+    return link.ended.result()
 
 
 def _check(reply: bytes) -> None:

@@ -1,13 +1,24 @@
 """The connection to a real Valkey: what it costs, how it fails, how it comes back."""
 
 import asyncio
+import contextlib
+import ipaddress
 import logging
 import os
+import shutil
 import signal
 import ssl
+import tempfile
 import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
@@ -96,6 +107,20 @@ async def test_a_server_that_hangs_is_waited_for_once(connect, valkey, monkeypat
     await until(lambda: store.is_up)
 
 
+async def test_a_server_that_hangs_is_found_out_before_anybody_asks(connect, valkey, monkeypatch):
+    monkeypatch.setattr(shared_store, "REPLY_SECONDS", 0.3)
+    monkeypatch.setattr(shared_store, "PING_SECONDS", 0.1)
+    store = await connect()
+    await asyncio.sleep(0.3)
+    assert store.is_up
+    os.kill(valkey.pid, signal.SIGSTOP)
+    try:
+        await until(lambda: not store.is_up)
+    finally:
+        os.kill(valkey.pid, signal.SIGCONT)
+    await until(lambda: store.is_up)
+
+
 async def test_whoever_no_longer_waits_takes_nobody_s_answer(connect):
     store = await connect()
     given_up = asyncio.create_task(store.run(ADD, b"a", b"5"))
@@ -147,6 +172,87 @@ async def test_the_metrics_show_it(valkey):
     assert registry.get_sample_value("metrion_shared_limits_up") == 1
     running.cancel()
     await asyncio.wait([running])
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of an authority that nobody but the test knows: a certificate for this machine, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "here")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "tls.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+@pytest.fixture
+async def tls_port(valkey, certificate: Path):
+    """TLS before the test's server, as a managed one has it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    port = urlsplit(valkey.url.get_secret_value()).port
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, back), pump(there, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+async def test_over_tls(connect, valkey, tls_port, certificate):
+    url = f"rediss://:{valkey.password}@127.0.0.1:{tls_port}/0?ssl_ca_certs={certificate}"
+    store = await connect(SecretStr(url))
+    assert await store.run(ADD, b"n", b"1") == 1
+
+
+async def test_a_certificate_of_nobody_known_is_not_spoken_to(connect, valkey, tls_port, caplog):
+    url = f"rediss://:{valkey.password}@127.0.0.1:{tls_port}/0"
+    store = await connect(SecretStr(url), seconds=0.5)
+    assert not store.is_up
+    assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
+
+
+async def test_over_a_socket_of_this_machine(connect, valkey, tmp_path):
+    port = urlsplit(valkey.url.get_secret_value()).port
+    path = Path(tempfile.mkdtemp(dir="/tmp")) / "valkey.sock"  # a short path: 104 bytes at most
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        while data := await reader.read(65536):
+            back.write(data)
+            writer.write(await there.read(65536))
+        back.close()
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, path)
+    store = await connect(SecretStr(f"unix://:{valkey.password}@{path}?db=0"))
+    assert await store.run(ADD, b"n", b"1") == 1
+    server.close()
+    shutil.rmtree(path.parent)
 
 
 class TestAddress:
