@@ -1,6 +1,5 @@
 """From records to what `/api/v1/usage` answers: series without gaps, the largest names first."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 
@@ -44,27 +43,34 @@ def series[T](
 def costs_by_model(window: Window, groups: Sequence[Group]) -> list[ModelCost]:
     """Return the dearest models' cost over time, and the rest together as `other`.
 
-    `groups` are by begin, provider and model.
+    `groups` are by provider and model, with their `cost_series`.
     """
-    totals: defaultdict[tuple[str | None, str | None], float] = defaultdict(float)
-    for group in groups:
-        totals[group.provider, group.model] += float(group.sums.cost_usd)
-    order = sorted(totals, key=lambda name: (-totals[name], name))
+    order = sorted(groups, key=lambda each: (-each.sums.cost_usd, name_of(each)))
     # a rest of one is shown by its own name
     shown = order if len(order) <= MOST_SERIES + 1 else order[:MOST_SERIES]
-    empty = [0.0] * len(window.moments)
-    values = {name: list(empty) for name in shown}
-    rest = list(empty)
-    for group in groups:
-        target = values.get((group.provider, group.model), rest)
-        target[window.place(group.begin)] += float(group.sums.cost_usd)
     costs = [
-        ModelCost(model=model or None, provider=provider, values=of, total=sum(of))
-        for (provider, model), of in values.items()
+        ModelCost(
+            model=group.model or None,
+            provider=group.provider,
+            values=_values(window, [group]),
+            total=float(group.sums.cost_usd),
+        )
+        for group in shown
     ]
-    if len(shown) < len(order):
-        costs.append(ModelCost(model="other", provider=None, values=rest, total=sum(rest)))
+    if rest := order[len(shown) :]:
+        total = float(sum(group.sums.cost_usd for group in rest))
+        costs.append(
+            ModelCost(model="other", provider=None, values=_values(window, rest), total=total)
+        )
     return costs
+
+
+def _values(window: Window, groups: Sequence[Group]) -> list[float]:
+    values = dict.fromkeys(timestamps_of(window), 0.0)
+    for group in groups:
+        for begin, cost in group.sums.cost_series.items():
+            values[int(begin)] += cost
+    return list(values.values())
 
 
 def cost_series(window: Window, groups: Sequence[Group], total: Sums, previous: Sums) -> CostSeries:

@@ -42,6 +42,8 @@ Transaction = AsyncConnection
 _BEGIN = text("""
     SELECT set_config('metrion.account_id', :account, true),
         set_config('statement_timeout', :milliseconds, true),
+        -- what is asked here is small: workers take longer to start than it does
+        set_config('max_parallel_workers_per_gather', '0', true),
         CASE WHEN :role <> '' THEN set_config('role', :role, true) END
 """)
 

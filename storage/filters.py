@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Table, and_, false, func, or_
+from sqlalchemy import ColumnElement, Table, and_, false, or_
 
 from storage.errors import InvalidValue
 from storage.models import request_logs, this_account, usage_hours, usage_sums
@@ -69,6 +69,11 @@ class Window:
         count = (self.end - self.start) // _STEPS[self.step]
         return [self.start + number * _STEPS[self.step] for number in range(count)]
 
+    @property
+    def length_of_step(self) -> timedelta:
+        """An hour or a day."""
+        return _STEPS[self.step]
+
     def place(self, begin: Any) -> int:
         """Return the number of the hour or day that begins at a record's moment or date."""
         if not isinstance(begin, datetime):
@@ -107,18 +112,11 @@ class Filter:
         }
         return frozenset(name for name, is_asked in asked.items() if is_asked)
 
-    def of_records(self, table: Table) -> list[ColumnElement[bool]]:
-        """Return the conditions on a table of sums."""
-        conditions = self._names(table) + _of_statuses(table.c.status, self.statuses)
-        if self.cached is not None:
-            conditions.append(table.c.from_cache.is_(self.cached))
-        return conditions
-
     def of_logs(self) -> list[ColumnElement[bool]]:
         """Return the conditions on the log itself."""
         columns = request_logs.c
         conditions = self._names(request_logs)
-        conditions += _of_statuses(func.coalesce(columns.status, 0), self.statuses)
+        conditions += _of_statuses(columns.status, self.statuses)
         if self.cached is not None:
             conditions.append(columns.cached.is_(self.cached))
         return conditions
@@ -133,6 +131,15 @@ class Filter:
                 )
             )
         return names
+
+
+def status_spans(classes: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the first and last status of each class; 0 is none. Unknown classes have none."""
+    return [
+        (0, 0) if name == "none" else (int(name[0]) * _HUNDRED, int(name[0]) * _HUNDRED + 99)
+        for name in classes
+        if name in STATUS_CLASSES
+    ]
 
 
 def within(table: Table, window: Window) -> ColumnElement[bool]:
@@ -156,14 +163,16 @@ def _among(table: Table, **names: Sequence[str]) -> list[ColumnElement[bool]]:
 def _of_statuses(status: ColumnElement[Any], classes: Sequence[str]) -> list[ColumnElement[bool]]:
     if not classes:
         return []
-    spans = [
-        status == 0
-        if name == "none"
-        else status.between(int(name[0]) * _HUNDRED, int(name[0]) * _HUNDRED + _HUNDRED - 1)
-        for name in classes
-        if name in STATUS_CLASSES
+    # each as an index says it
+    return [
+        or_(
+            false(),
+            *(
+                status.between(low, high) if high else status.is_(None)
+                for low, high in status_spans(classes)
+            ),
+        )
     ]
-    return [or_(false(), *spans)]
 
 
 def _floor(moment: datetime, step: Step) -> datetime:

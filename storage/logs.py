@@ -4,17 +4,18 @@ import base64
 import binascii
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime, time, timedelta
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, func, select, text, tuple_
+from sqlalchemy import Column, ColumnElement, func, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.errors import InvalidValue, NotFound
 from storage.filters import DAY, HOUR, Filter, Window, within
-from storage.models import request_logs, this_account, usage_days
+from storage.models import request_logs, this_account
+from storage.records import Question, ask
 from storage.usage import total
 
 LARGEST_PAGE: Final = 1000
@@ -76,6 +77,9 @@ class LogPage:
 _FIELDS = [request_logs.c[field.name] for field in fields(RequestLog)]
 _PLACE = tuple_(request_logs.c.created_at, request_logs.c.id)
 _EVERYTHING = Filter()
+_REQUESTS = ("requests",)
+# Of more rows than these the newest are soon found among all.
+_FEW_ROWS = 20_000
 _ERROR = 400
 _UUID_7 = 7
 _LATEST_SECONDS = 7_258_118_400  # the year 2200, as metrion.ensure_partition says
@@ -102,6 +106,7 @@ async def list_logs(
     if not 1 <= limit <= LARGEST_PAGE:
         raise InvalidValue(f"limit must be between 1 and {LARGEST_PAGE}")
     place = None if cursor is None else _decode_cursor(cursor)
+    wanted = await _without_search(connection, window or _whole_log(), wanted)
     conditions = await _conditions(connection, window, wanted)
     if conditions is None:
         return LogPage([], None, None)
@@ -137,8 +142,9 @@ async def count_logs(
     if window is None:
         now = datetime.now(UTC)
         window = Window.between(visible_from, now + DAY)
+    wanted = await _without_search(connection, window, wanted)
     if window.start >= visible_from:
-        return (await total(connection, window, wanted)).requests
+        return (await total(connection, window, wanted, _REQUESTS)).requests
     if window.end <= visible_from:
         return 0
     edge = Window.between(visible_from, visible_from + timedelta(microseconds=1))
@@ -154,7 +160,7 @@ async def count_logs(
         Window(midnight, window.end, window.step),
     ):
         if part.start < part.end:
-            count += (await total(connection, part, wanted)).requests
+            count += (await total(connection, part, wanted, _REQUESTS)).requests
     return count
 
 
@@ -198,24 +204,56 @@ async def _conditions(
 ) -> list[ColumnElement[bool]] | None:
     """Return what a page's rows must be; None: the records say that there are none.
 
-    A filter that little fits is not looked for in days that have nothing of it.
+    Nothing is looked for in days that have nothing of it, and a rare provider, which no index
+    knows, is looked for by the names of its models.
     """
     own: ColumnElement[bool] = request_logs.c.account_id == this_account
     inside = own if window is None else within(request_logs, window)
     if wanted == _EVERYTHING:
         return [inside]
-    days = usage_days.c
-    of_records = [usage_days.c.account_id == this_account, *wanted.of_records(usage_days)]
-    if window is not None:
-        of_records.append(days.day.between(window.start.date(), window.end.date()))
-    query = select(func.min(days.day), func.max(days.day)).where(*of_records)
-    first, last = (await connection.execute(query)).one()
-    if first is None:
+    span = window or _whole_log()
+    questions = {"begins": Question(span, ("begin",), _REQUESTS)}
+    if wanted.providers:
+        questions["models"] = Question(span, ("model",), ())
+    found = await ask(connection, wanted, questions)
+    if not found["begins"]:
         return None
-    begin = datetime.combine(first, time(), UTC)
-    end = datetime.combine(last, time(), UTC) + DAY
+    begins = [row["begin"] for row in found["begins"]]
     created_at = request_logs.c.created_at
-    return [inside, created_at >= begin, created_at < end, *wanted.of_logs()]
+    conditions = [inside, created_at >= min(begins), created_at < max(begins) + span.length_of_step]
+    models = [row["model"] for row in found.get("models", [])]
+    if models and sum(row["requests"] for row in found["begins"]) <= _FEW_ROWS:
+        conditions.append(_named(request_logs.c.model, models))
+    return [*conditions, *wanted.of_logs()]
+
+
+async def _without_search(connection: AsyncConnection, window: Window, wanted: Filter) -> Filter:
+    """Return the filter with the names that are searched for, if they are of one kind."""
+    if not wanted.search:
+        return wanted
+    part, others = wanted.search.lower(), replace(wanted, search="")
+    questions = {name: Question(window, (name,), ()) for name in ("model", "requester")}
+    found = await ask(connection, others, questions)
+    models, requesters = (
+        [row[name] for row in found[name] if part in row[name].lower()] for name in questions
+    )
+    if models and requesters:
+        return wanted
+    if models:
+        return replace(others, models=models)
+    return replace(others, requesters=requesters) if requesters else wanted
+
+
+def _whole_log() -> Window:
+    """Return a span that holds all that the longest-kept log may have."""
+    now = datetime.now(UTC)
+    return Window.between(now - timedelta(days=92), now + timedelta(days=270))
+
+
+def _named(column: Column[Any], names: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition for names of records, where no name is empty."""
+    named = column.in_([name for name in names if name])
+    return named if all(names) else or_(named, column.is_(None))
 
 
 @dataclass(frozen=True, slots=True)

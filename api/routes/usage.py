@@ -60,7 +60,7 @@ from storage.database import Transaction
 from storage.filters import Window
 from storage.latency import average, latencies, percentile
 from storage.logs import recent_errors
-from storage.records import COST_SERIES, REQUESTERS, SUMS, Question
+from storage.records import COST_SERIES, REQUESTERS, Question
 from storage.usage import Group, Sums, busiest, month_of, regrouped
 
 router = APIRouter(prefix="/api/v1/usage", tags=["Usage"], responses=documented(*READING_PROBLEMS))
@@ -71,6 +71,10 @@ _EARLIEST_PROJECTION_HOURS: Final = 24
 _SECONDS_PER_HOUR: Final = 3600
 
 _FEW: Final = ("requests", "cost_usd")
+_OF_MODEL: Final = (
+    *("requests", "errors", "cached", "total_tokens", "unpriced", "unreported", "unsaved"),
+    *("cost_usd", "saved_usd"),
+)
 _COUNTS: Final = ("requests", "errors")
 
 
@@ -148,7 +152,7 @@ async def costs(
             connection,
             wanted,
             moments=Question(window, ("begin",)),
-            models=Question(window, ("provider", "model"), (*SUMS, COST_SERIES)),
+            models=Question(window, ("provider", "model"), (*_OF_MODEL, COST_SERIES)),
             names=Question(window, ("requester",), _FEW),
             before=Question(window.previous),
             month=Question(month_of(now), (), ("cost_usd",)),

@@ -11,7 +11,8 @@ WINDOW = Window(START, START + 3 * DAY, "day")
 
 
 def group(cost: float, *, day: int = 0, model: str = "m", requests: int = 1) -> Group:
-    sums = Sums(requests=requests, cost_usd=Decimal(str(cost)))
+    series = {str(1767225600 + 86400 * day): cost}
+    sums = Sums(requests=requests, cost_usd=Decimal(str(cost)), cost_series=series)
     return Group(sums, begin=(START + day * DAY).date(), provider="openai", model=model)
 
 

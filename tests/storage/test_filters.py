@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import InvalidValue
-from storage.filters import DAY, HOUR, LONGEST, Filter, Window
-from storage.models import usage_days
+from storage.filters import DAY, HOUR, LONGEST, Filter, Window, status_spans
 
 NOON = datetime(2026, 3, 1, 12, 34, 56, tzinfo=UTC)
 MOMENTS = st.datetimes(
@@ -73,10 +72,9 @@ def test_what_is_no_span_is_refused(start, end):
 
 
 def test_a_filter_says_only_what_it_was_told():
-    assert Filter().of_records(usage_days) == []
     assert Filter().of_logs() == []
     everything = Filter(["a"], ["b"], ["c"], ["2xx", "none"], cached=False, search="x")
-    assert len(everything.of_records(usage_days)) == len(everything.of_logs()) == 6
+    assert len(everything.of_logs()) == 6
 
 
 @pytest.mark.parametrize(
@@ -94,5 +92,6 @@ def test_what_a_record_must_tell_apart(wanted, dimensions):
 
 
 def test_an_unknown_class_of_status_is_no_row():
-    (condition,) = Filter(statuses=["9xx"]).of_records(usage_days)
+    (condition,) = Filter(statuses=["9xx"]).of_logs()
     assert str(condition) == "false"
+    assert status_spans(["9xx", "4xx", "none"]) == [(400, 499), (0, 0)]

@@ -15,8 +15,9 @@ from storage.ingest import LogWriter
 from storage.latency import unpacked
 
 KINDS = (
-    *("days", "days_models", "days_requesters", "days_names"),
-    *("hours", "hours_models", "hours_requesters"),
+    *("days", "days_models", "days_models_statuses", "days_requesters"),
+    *("days_requesters_statuses", "days_names", "hours", "hours_models", "hours_models_statuses"),
+    *("hours_requesters", "hours_requesters_statuses"),
 )
 SUMS = (
     "SELECT coalesce(sum(requests), 0) AS requests, coalesce(sum(cost_usd), 0) AS cost_usd,"

@@ -8,7 +8,7 @@ from sqlalchemy import event
 
 from storage.filters import DAY, Filter, Window
 from storage.latency import histogram, unpacked
-from storage.records import HISTOGRAMS, REQUESTERS, Question, ask, source_of
+from storage.records import COST_SERIES, HISTOGRAMS, REQUESTERS, Question, ask, source_of
 
 NOW = datetime.now(UTC)
 WINDOWS = [Window.last(DAY, NOW), Window.last(7 * DAY, NOW)]
@@ -41,7 +41,9 @@ GROUPINGS = [
         ("", "day", "usage_sums", "days"),
         ("status", "hour", "usage_sums", "hours"),
         ("model", "day", "usage_sums", "days_models"),
-        ("requester status", "hour", "usage_sums", "hours_requesters"),
+        ("requester status", "hour", "usage_sums", "hours_requesters_statuses"),
+        ("model from_cache", "hour", "usage_sums", "hours_models_statuses"),
+        ("requester", "day", "usage_sums", "days_requesters"),
         ("requester provider", "day", "usage_sums", "days_names"),
         ("requester provider", "hour", "usage_hours", None),
         ("requester model status", "day", "usage_days", None),
@@ -50,7 +52,7 @@ GROUPINGS = [
 def test_the_smallest_that_knows_answers(dimensions, step, table, kind):
     window = WINDOWS[0 if step == "hour" else 1]
     source = source_of(window, frozenset(dimensions.split()))
-    assert (source.table.name, source.kind) == (table, kind)
+    assert (source.table, source.kind) == (table, kind)
 
 
 @pytest.fixture
@@ -122,6 +124,21 @@ async def test_every_table_answers_as_the_log_would(api, rows):
         assert sum(unpacked(whole["latency"]).values()) == len(timed)
         async with api.account(account) as connection:
             assert await histogram(connection, window, wanted) == unpacked(whole["latency"])
+
+
+async def test_a_cost_over_time_adds_up(api, rows):
+    account, made = rows
+    for window in WINDOWS:
+        question = Question(window, ("provider", "model"), ("requests", "cost_usd", COST_SERIES))
+        async with api.account(account) as connection:
+            found = (await ask(connection, Filter(statuses=["2xx"]), {"cost": question}))["cost"]
+        mine = [row for row in made if fits(row, window, Filter(statuses=["2xx"]))]
+        assert sum(row["requests"] for row in found) == len(mine)
+        for row in found:
+            assert sum(row[COST_SERIES].values()) == pytest.approx(float(row["cost_usd"]))
+            assert {int(begin) for begin in row[COST_SERIES]} <= {
+                int(moment.timestamp()) for moment in window.moments
+            }
 
 
 async def test_many_questions_are_one_statement(api, rows):

@@ -35,15 +35,15 @@ ALTER TABLE metrion.usage_sums ALTER COLUMN begin TYPE timestamptz;
 ALTER TABLE metrion.usage_sums
   ADD PRIMARY KEY (account_id, begin, provider, model, requester, status, from_cache, kind);
 COMMENT ON COLUMN metrion.usage_sums.kind IS
-  'by hour or day; and told apart: *_models also provider, model, status and from_cache; '
-  '*_requesters requester, status and from_cache; *_names provider, model and requester; '
-  'the others status and from_cache';
+  'by hour or day; told apart are also: *_models provider and model; *_requesters requester; '
+  '*_names provider, model and requester; *_statuses and the others status and from_cache';
 DO $$
 DECLARE
   kind text;
 BEGIN
-  FOREACH kind IN ARRAY ARRAY['days', 'days_models', 'days_requesters', 'days_names', 'hours',
-    'hours_models', 'hours_requesters']
+  FOREACH kind IN ARRAY ARRAY['days', 'days_models', 'days_models_statuses', 'days_requesters',
+    'days_requesters_statuses', 'days_names', 'hours', 'hours_models', 'hours_models_statuses',
+    'hours_requesters', 'hours_requesters_statuses']
   LOOP
     EXECUTE format('CREATE TABLE metrion.usage_sums_%s PARTITION OF metrion.usage_sums '
       'FOR VALUES IN (%L) WITH (fillfactor = 80)', kind, kind);
@@ -51,6 +51,8 @@ BEGIN
       'ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', kind);
   END LOOP;
 END $$;
+CREATE INDEX usage_sums_days_names_requester
+  ON metrion.usage_sums_days_names (account_id, requester, begin);
 ALTER TABLE metrion.usage_sums ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY account ON metrion.usage_sums TO metrion_api
   USING (account_id = (SELECT metrion.account()))
@@ -195,20 +197,23 @@ BEGIN
     cache_write_tokens, output_tokens, reasoning_tokens, total_tokens, cost_usd, unreported,
     unpriced, timed, latency_ms_sum, last_at, latency, ttfb, overhead, saved_usd, unsaved)
   SELECT account_id, hour,
-    CASE grouping(provider, requester)
-      WHEN 3 THEN 'hours' WHEN 1 THEN 'hours_models' ELSE 'hours_requesters' END,
-    coalesce(provider, ''), coalesce(model, ''), coalesce(requester, ''), status, from_cache,
+    CASE grouping(provider, requester, status)
+      WHEN 6 THEN 'hours' WHEN 3 THEN 'hours_models' WHEN 2 THEN 'hours_models_statuses'
+      WHEN 5 THEN 'hours_requesters' ELSE 'hours_requesters_statuses' END,
+    coalesce(provider, ''), coalesce(model, ''), coalesce(requester, ''), coalesce(status, 0),
+    coalesce(from_cache, false),
     sum(requests), sum(errors), sum(refused), sum(left_out), sum(forwarded), sum(cached),
     sum(input_tokens), sum(cache_read_tokens), sum(cache_write_tokens), sum(output_tokens),
     sum(reasoning_tokens), sum(total_tokens), sum(cost_usd), sum(unreported), sum(unpriced),
     sum(timed), sum(latency_ms_sum), max(last_at), sum(latency), sum(ttfb), sum(overhead),
     sum(saved_usd), sum(unsaved)
-  FROM hours GROUP BY account_id, hour, status, from_cache,
-    GROUPING SETS ((), (provider, model), (requester))
+  FROM hours GROUP BY account_id, hour, GROUPING SETS ((status, from_cache), (provider, model),
+    (provider, model, status, from_cache), (requester), (requester, status, from_cache))
   UNION ALL
   SELECT account_id, day,
-    CASE grouping(provider, requester)
-      WHEN 3 THEN 'days' WHEN 1 THEN 'days_models' WHEN 2 THEN 'days_requesters'
+    CASE grouping(provider, requester, status)
+      WHEN 6 THEN 'days' WHEN 3 THEN 'days_models' WHEN 2 THEN 'days_models_statuses'
+      WHEN 5 THEN 'days_requesters' WHEN 4 THEN 'days_requesters_statuses'
       ELSE 'days_names' END,
     coalesce(provider, ''), coalesce(model, ''), coalesce(requester, ''), coalesce(status, 0),
     coalesce(from_cache, false),
@@ -217,8 +222,8 @@ BEGIN
     sum(reasoning_tokens), sum(total_tokens), sum(cost_usd), sum(unreported), sum(unpriced),
     sum(timed), sum(latency_ms_sum), max(last_at), sum(latency), sum(ttfb), sum(overhead),
     sum(saved_usd), sum(unsaved)
-  FROM days GROUP BY account_id, day, GROUPING SETS ((status, from_cache),
-    (provider, model, status, from_cache), (requester, status, from_cache),
+  FROM days GROUP BY account_id, day, GROUPING SETS ((status, from_cache), (provider, model),
+    (provider, model, status, from_cache), (requester), (requester, status, from_cache),
     (provider, model, requester))
   ON CONFLICT (account_id, begin, provider, model, requester, status, from_cache, kind)
     DO UPDATE SET
@@ -397,24 +402,28 @@ INSERT INTO metrion.usage_sums (
   cache_write_tokens, output_tokens, reasoning_tokens, total_tokens, cost_usd, unreported,
   unpriced, timed, latency_ms_sum, last_at, latency, ttfb, overhead, saved_usd, unsaved)
 SELECT account_id, hour,
-  CASE grouping(provider, requester)
-    WHEN 3 THEN 'hours' WHEN 1 THEN 'hours_models' ELSE 'hours_requesters' END,
-  coalesce(provider, ''), coalesce(model, ''), coalesce(requester, ''), status, from_cache,
+  CASE grouping(provider, requester, status)
+    WHEN 6 THEN 'hours' WHEN 3 THEN 'hours_models' WHEN 2 THEN 'hours_models_statuses'
+    WHEN 5 THEN 'hours_requesters' ELSE 'hours_requesters_statuses' END,
+  coalesce(provider, ''), coalesce(model, ''), coalesce(requester, ''), coalesce(status, 0),
+    coalesce(from_cache, false),
   sum(requests), sum(errors), sum(refused), sum(left_out), sum(forwarded), sum(cached),
   sum(input_tokens), sum(cache_read_tokens), sum(cache_write_tokens), sum(output_tokens),
   sum(reasoning_tokens), sum(total_tokens), sum(cost_usd), sum(unreported), sum(unpriced),
   sum(timed), sum(latency_ms_sum), max(last_at), sum(latency), sum(ttfb), sum(overhead),
   sum(saved_usd), sum(unsaved)
-FROM metrion.usage_hours GROUP BY account_id, hour, status, from_cache,
-  GROUPING SETS ((), (provider, model), (requester));
+FROM metrion.usage_hours GROUP BY account_id, hour,
+  GROUPING SETS ((status, from_cache), (provider, model),
+    (provider, model, status, from_cache), (requester), (requester, status, from_cache));
 INSERT INTO metrion.usage_sums (
   account_id, begin, kind, provider, model, requester, status, from_cache,
   requests, errors, refused, left_out, forwarded, cached, input_tokens, cache_read_tokens,
   cache_write_tokens, output_tokens, reasoning_tokens, total_tokens, cost_usd, unreported,
   unpriced, timed, latency_ms_sum, last_at, latency, ttfb, overhead, saved_usd, unsaved)
 SELECT account_id, day,
-  CASE grouping(provider, requester)
-    WHEN 3 THEN 'days' WHEN 1 THEN 'days_models' WHEN 2 THEN 'days_requesters'
+  CASE grouping(provider, requester, status)
+    WHEN 6 THEN 'days' WHEN 3 THEN 'days_models' WHEN 2 THEN 'days_models_statuses'
+    WHEN 5 THEN 'days_requesters' WHEN 4 THEN 'days_requesters_statuses'
     ELSE 'days_names' END,
   coalesce(provider, ''), coalesce(model, ''), coalesce(requester, ''), coalesce(status, 0),
   coalesce(from_cache, false),
@@ -423,9 +432,10 @@ SELECT account_id, day,
   sum(reasoning_tokens), sum(total_tokens), sum(cost_usd), sum(unreported), sum(unpriced),
   sum(timed), sum(latency_ms_sum), max(last_at), sum(latency), sum(ttfb), sum(overhead),
   sum(saved_usd), sum(unsaved)
-FROM metrion.usage_days GROUP BY account_id, day, GROUPING SETS ((status, from_cache),
-  (provider, model, status, from_cache), (requester, status, from_cache),
-  (provider, model, requester));
+FROM metrion.usage_days GROUP BY account_id, day,
+  GROUPING SETS ((status, from_cache), (provider, model),
+    (provider, model, status, from_cache), (requester), (requester, status, from_cache),
+    (provider, model, requester));
 
 SET ROLE metrion_owner;
 REVOKE CREATE ON SCHEMA metrion FROM metrion_definer;
