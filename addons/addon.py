@@ -335,7 +335,7 @@ class MetrionAddon:
         if not flow.killable:
             return
         if flow.is_replay:
-            logger.log(ALERT, "%s: send the request again instead", NO_REPLAY)
+            logger.log(ALERT, "%s; send the request again", NO_REPLAY)
             flow.comment = f"not replayed · {flow.comment}"
         if flow.is_replay or MARK not in flow.metadata:
             flow.kill()

@@ -15,6 +15,7 @@ something went wrong, and a log line (mitmdump's only place for it).
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -49,6 +50,19 @@ KEY_NOTE = b"(put in by Metrion on the wire)"
 MARK = "metrion"
 
 
+def _picture[**P](draw: Callable[P, Commands]) -> Callable[P, Commands]:
+    """What goes wrong with a picture stays with the picture: the request goes on."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: P.args, **options: P.kwargs) -> Commands:
+        try:
+            yield from draw(*arguments, **options)
+        except Exception as error:  # noqa: BLE001 - whatever it is; its text may hold anything
+            logger.error("A flow cannot be shown: %s", type(error).__name__)  # noqa: TRY400
+
+    return drawn
+
+
 class FlowView:
     """The flow of one exchange.
 
@@ -65,16 +79,16 @@ class FlowView:
         self._is_shown = False
         self.flow = http.HTTPFlow(context.client, context.server, live=True)
         self.flow.timestamp_created = self._moment(exchange.marks.head)
-        self.flow.request = http.Request.make(
-            exchange.method,
-            # somebody may have put a token into the path by mistake
-            f"http://metrion.invalid{label(exchange.path, PATH_MAX_CHARS)}",
-            headers=_headers(exchange.headers),
-        )
+        self.flow.request = http.Request.make(exchange.method, "http://metrion.invalid/")
+        # somebody may have put a token into the path by mistake
+        path = label(exchange.path, PATH_MAX_CHARS) or "/"
+        self.flow.request.data.path = path.encode("latin-1", "replace")
+        self.flow.request.headers = _headers(exchange.headers)
         self.flow.request.timestamp_start = self.flow.timestamp_created
         # Marks the flow as ours: `MetrionAddon.requestheaders` kills all others.
         self.flow.metadata[MARK] = str(exchange.id)
 
+    @_picture
     def forwarded(self) -> Commands:
         """The request is about to go upstream: show it as the provider will get it."""
         exchange, request = self._exchange, self.flow.request
@@ -99,6 +113,7 @@ class FlowView:
             self._is_shown = True
             yield HttpRequestHeadersHook(self.flow)
 
+    @_picture
     def response_head(self, status: int, headers: Headers) -> Commands:
         """The answer has begun."""
         yield from self._show()
@@ -114,6 +129,7 @@ class FlowView:
         """Bytes of the answer passed."""
         self._answer.add(data)
 
+    @_picture
     def answered(self, answer: Answer) -> Commands:
         """Metrion answered by itself."""
         yield from self._show()
@@ -126,12 +142,14 @@ class FlowView:
             self._own = own_answer(answer.status, response.headers.get("x-metrion-error"))
         yield from self.ended()
 
+    @_picture
     def ended(self) -> Commands:
         """The answer is whole."""
         self._end()
         yield HttpResponseHook(self.flow)
         self.flow.live = False
 
+    @_picture
     def failed(self, reason: str) -> Commands:
         """The exchange ended early."""
         self._end()

@@ -95,6 +95,8 @@ class Relay:
         answer = self.policy.defect(self.exchange, error)
         self._close_upstream()
         if self.phase in (Phase.ANSWER, Phase.DISCARD):
+            if self._view and self.phase is Phase.ANSWER:
+                self._view.failed("Metrion failed")
             self.wire.break_off("Metrion failed")
             self._drop()
         elif self.client_gone:

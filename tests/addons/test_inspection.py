@@ -137,6 +137,43 @@ def test_a_probe_is_shown_as_what_it_is(client, onlooker):
     assert onlooker.shown[-1][1]["comment"] == "ok · GET /healthz"
 
 
+def test_a_defect_in_the_middle_of_an_answer_ends_the_flow(proxy, client, onlooker, chat):
+    def broken(*arguments):
+        raise RuntimeError("no data")
+
+    proxy.gateway.responsedata = broken
+    client.request(PATH, chat(stream=True))
+    client.head()
+    with pytest.raises(EOFError):
+        list(client.chunks())
+    onlooker.wait(4)
+    hook, state, _ = onlooker.shown[-1]
+    assert (hook, state["error"]["msg"]) == ("error", "Metrion failed")
+
+
+def test_what_goes_wrong_with_a_picture_stays_with_the_picture(
+    proxy, client, onlooker, chat, monkeypatch, caplog
+):
+    def broken(*arguments):
+        raise RuntimeError(f"cannot paint {TOKEN}")
+
+    monkeypatch.setattr(inspection, "sentence", broken)
+    for _ in range(2):
+        client.request(PATH, chat())
+        assert client.response()[0] == 200
+    assert "A flow cannot be shown: RuntimeError" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+def test_odd_paths_are_shown_as_they_came(client, onlooker):
+    for path in ("//evil.example/x", "/[::1", "/@:x"):
+        client.request(path, method="GET")
+        assert client.response()[0] in (400, 404)
+    onlooker.wait(6)
+    shown = [state["request"]["path"] for hook, state, _ in onlooker.shown if hook == "response"]
+    assert shown == [b"//evil.example/x", b"/[::1", b"/@:x"]
+
+
 def test_long_bodies_are_shown_in_part(client, onlooker, provider, monkeypatch):
     monkeypatch.setattr(inspection, "SHOWN_MAX_BYTES", 1000)
     body = json.dumps({"model": "m", "messages": [{"content": "x" * 5000}]}).encode()
