@@ -84,3 +84,22 @@ def test_ones_own_account_and_key(deployment, provider, shell):
     check_row(row)
     assert row["id"] == answer.headers["x-metrion-request-id"]
     assert deployment.rows(token, 1) == [row]  # command and REST say the same
+
+
+def test_the_readmes_clients(demo):
+    """The Python block, with this deployment's address and token in it; then each is used."""
+    code = README.split("```python\n")[1].partition("```")[0]
+    assert "http://127.0.0.1:8080" in code
+    code = code.replace("http://127.0.0.1:8080", demo.proxy_url)
+    made: dict[str, Any] = {}
+    exec(code.replace("sk-metrion-…", demo.ready["token"]), made)
+    asked = {"messages": [{"role": "user", "content": "Hello"}]}
+    for name in ("openai", "grok"):
+        answer = made[name].chat.completions.create(model="gpt-4o-mini", **asked)
+        assert answer.choices[0].message.content
+    assert made["anthropic"].messages.create(model="claude-opus-4-5", max_tokens=9, **asked).content
+    assert made["mistral"].chat.complete(model="mistral-small-latest", **asked).choices
+    answer = made["gemini"].models.generate_content(model="gemini-2.5-flash", contents="Hello")
+    assert answer.text
+    for name in ("openai", "grok", "anthropic"):
+        made[name].close()
