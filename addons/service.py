@@ -15,7 +15,7 @@ from addons.probes import Probes, RequestMetrics
 from addons.providers import load_providers
 from addons.providers.base import RouteTable
 from addons.recorder import Recorder
-from addons.replay_cache import ASK_SECONDS, STORE_SECONDS, ReplayCache
+from addons.replay_cache import ReplayCache
 from addons.shared_store import CONNECT_SECONDS, SharedStore
 from storage import roles
 from storage.callers import Caller, find_caller
@@ -27,6 +27,7 @@ from storage.pricing import PriceBook
 from storage.response_cache import ResponseCache
 from storage.sealing import MasterKeys
 from storage.settings import Settings
+from storage.single_statements import SingleStatements
 
 # Waiting longer for the last rows would only delay a restart: they are on disk.
 CLOSE_SECONDS = 5.0
@@ -53,7 +54,7 @@ class Service:
         registry = CollectorRegistry()
         self._database = Database(url)
         # Of its own: whatever the cache is about, callers are looked up without waiting for it.
-        self._answers = Database(url, pool_seconds=ASK_SECONDS, statement_seconds=STORE_SECONDS)
+        self._answers = SingleStatements(url)
         self._cache = ReplayCache(ResponseCache(self._answers, keys), registry)
         self._keys = keys
         self._keyring = Keyring(self._find_caller, self._is_listening, time.monotonic)

@@ -3,7 +3,7 @@
 The database holds neither what was asked nor what was answered: a request is known by a keyed
 digest of its fingerprint, an answer is sealed together with that fingerprint, so that a rotation of
 the master key can make the digest anew. Reading and writing go through one function of the database
-each, for the account of the transaction (`metrion_proxy` has no right on the table).
+each, for the account that is named (`metrion_proxy` has no right on the table).
 """
 
 import json
@@ -18,14 +18,18 @@ from sqlalchemy import text
 from storage.database import Database
 from storage.identifiers import uuid7
 from storage.sealing import Binding, MasterKeys
+from storage.single_statements import SingleStatements
 
 ACCOUNT_BYTES: Final = 256 * 1024 * 1024
 """How much an account may keep, sealed; its oldest answers make room for new ones."""
 FINGERPRINT_BYTES: Final = 32
 
 _PURPOSE = "response cache"
-_FIND = text("SELECT id, sealed, age FROM metrion.cached_answer(:digests, :max_age)")
-_STORE = text("SELECT metrion.store_answer(:id, :digests, :sealed, :life, :most_bytes)")
+_FIND = "SELECT id, sealed, age FROM metrion.cached_answer(%s::uuid, %s::bytea[], %s::integer)"
+_STORE = """
+    SELECT metrion.store_answer(
+        %s::uuid, %s::uuid, %s::bytea[], %s::bytea, %s::integer, %s::bigint)
+"""
 _DELETE_EXPIRED = text("SELECT metrion.delete_expired_answers(:chunk)")
 _CHUNK_ROWS = 1000
 _HEAD_LENGTH = struct.Struct(">I")
@@ -69,9 +73,9 @@ class ResponseCache:
     """The answers of all accounts, for a process that acts as `metrion_proxy`."""
 
     def __init__(
-        self, database: Database, keys: MasterKeys, *, account_bytes: int = ACCOUNT_BYTES
+        self, statements: SingleStatements, keys: MasterKeys, *, account_bytes: int = ACCOUNT_BYTES
     ) -> None:
-        self._database = database
+        self._statements = statements
         self._keys = keys
         self._account_bytes = account_bytes
 
@@ -84,13 +88,13 @@ class ResponseCache:
             DatabaseUnavailable: the next try may work.
             SealingError: what is stored was changed or moved, or its key is gone.
         """
-        asked = {"digests": _digests(self._keys, fingerprint), "max_age": max_age}
-        async with self._database.account(account_id) as connection:
-            row = (await connection.execute(_FIND, asked)).one_or_none()
+        digests = _digests(self._keys, fingerprint)
+        row = await self._statements.fetch(_FIND, [account_id, digests, max_age])
         if row is None:
             return None
-        packed = self._keys.open(bytes(row.sealed), answer_binding(account_id, row.id))
-        return StoredAnswer.unpack(packed, row.age)
+        answer_id, sealed, age = row
+        packed = self._keys.open(sealed, answer_binding(account_id, answer_id))
+        return StoredAnswer.unpack(packed, age)
 
     async def store(
         self, account_id: uuid.UUID, fingerprint: bytes, answer: StoredAnswer, life: int
@@ -103,16 +107,12 @@ class ResponseCache:
             DatabaseUnavailable: nothing was stored, or it is not known.
         """
         answer_id = uuid7()
-        binding = answer_binding(account_id, answer_id)
-        values = {
-            "id": answer_id,
-            "digests": _digests(self._keys, fingerprint),
-            "sealed": self._keys.seal(answer.pack(fingerprint), binding),
-            "life": life,
-            "most_bytes": self._account_bytes,
-        }
-        async with self._database.account(account_id) as connection:
-            return (await connection.execute(_STORE, values)).scalar_one()
+        sealed = self._keys.seal(answer.pack(fingerprint), answer_binding(account_id, answer_id))
+        digests = _digests(self._keys, fingerprint)
+        row = await self._statements.fetch(
+            _STORE, [account_id, answer_id, digests, sealed, life, self._account_bytes]
+        )
+        return row is not None and bool(row[0])
 
 
 def answer_binding(account_id: uuid.UUID, answer_id: uuid.UUID) -> Binding:

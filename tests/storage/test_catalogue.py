@@ -44,9 +44,9 @@ EXECUTABLE = {
         "lookup_token(bytea[])",
         "ingest(jsonb)",
         "gone_accounts(uuid[])",
-        # of the account of the transaction
-        "cached_answer(bytea[],integer)",
-        "store_answer(uuid,bytea[],bytea,integer,bigint)",
+        # an account and a keyed digest in; its answer, sealed, out
+        "cached_answer(uuid,bytea[],integer)",
+        "store_answer(uuid,uuid,bytea[],bytea,integer,bigint)",
     },
     roles.API: {
         "account()",

@@ -389,6 +389,9 @@ def test_what_a_function_answers_is_about_the_one_who_is_named(isolated):
                 f"ARRAY[{','.join(f"'\\x{digest.hex()}'" for digest in digests)}]::bytea[])",
             )
             assert not gives_away(shown)
+        for call in (f"cached_answer('{B}', '{{}}', 9)", f"cached_answer('{B}', NULL, NULL)"):
+            _, shown = attempt(connection, f"SELECT metrion.{call}")
+            assert not gives_away(shown)
     with connect(isolated, roles.API, A) as connection:
         for call in (
             "account_id_by_email('%')",

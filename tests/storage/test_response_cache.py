@@ -11,6 +11,7 @@ from storage.database import Database
 from storage.errors import DatabaseUnavailable, SealingError
 from storage.response_cache import ResponseCache, StoredAnswer, delete_expired_answers
 from storage.sealing import MasterKeys
+from storage.single_statements import SingleStatements
 
 WEEK = 7 * 24 * 3600
 SAID = b"CANARY of an answer"
@@ -22,8 +23,15 @@ OTHER = b"\x02" * 32
 
 
 @pytest.fixture
-def cache(proxy, database):
-    return ResponseCache(proxy, database.keys)
+async def statements(database):
+    opened = SingleStatements(database.url(roles.PROXY))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def cache(statements, database):
+    return ResponseCache(statements, database.keys)
 
 
 @pytest.fixture
@@ -120,9 +128,9 @@ async def test_many_that_are_over_are_deleted_in_chunks(
 
 
 async def test_an_account_keeps_so_much_and_its_oldest_answers_go(
-    proxy, database, account, administrator, new_account
+    statements, database, account, administrator, new_account
 ):
-    cache = ResponseCache(proxy, database.keys, account_bytes=3500)
+    cache = ResponseCache(statements, database.keys, account_bytes=3500)
     other = (await new_account()).id
     await cache.store(other, ASKED, answer(1000), WEEK)
     requests = [bytes([number]) * 32 for number in range(5)]
@@ -149,7 +157,7 @@ async def test_the_database_alone_says_neither_what_was_asked_nor_what_was_answe
     assert ASKED not in kept
     assert b"gpt-5" not in kept
     # another ring finds nothing, and opens nothing
-    stranger = ResponseCache(cache._database, MasterKeys({1: bytes(range(32))}, 1))
+    stranger = ResponseCache(cache._statements, MasterKeys({1: bytes(range(32))}, 1))
     assert await stranger.find(account, ASKED, WEEK) is None
     binding = response_cache.answer_binding(account, row["id"])
     with pytest.raises(SealingError):
@@ -190,16 +198,19 @@ async def test_answers_go_with_their_account_and_none_comes_after(
     assert count(administrator) == 1
 
 
-async def test_a_transaction_without_an_account_finds_and_stores_nothing(
-    cache, account, proxy, database
-):
+async def test_nobody_has_no_answers(cache, account, administrator):
     await cache.store(account, ASKED, ANSWER, WEEK)
-    digests = database.keys.digests("response cache", ASKED.hex())
-    values = {"digests": digests, "max_age": WEEK, "id": uuid.uuid4(), "sealed": b"x"}
-    values |= {"life": WEEK, "most_bytes": 1000}
-    async with proxy.system() as connection:
-        assert (await connection.execute(response_cache._FIND, values)).one_or_none() is None
-        assert not (await connection.execute(response_cache._STORE, values)).scalar_one()
+    for nobody in (None, uuid.UUID(int=0)):
+        assert (
+            await cache._statements.fetch(
+                response_cache._FIND, [nobody, response_cache._digests(cache._keys, ASKED), WEEK]
+            )
+            is None
+        )
+        assert await cache._statements.fetch(
+            response_cache._STORE, [nobody, uuid.uuid4(), [b"x" * 32], b"x", WEEK, 1000]
+        ) == (False,)
+    assert count(administrator) == 1
 
 
 async def test_answers_survive_a_rotation_of_the_master_key(
@@ -218,7 +229,7 @@ async def test_answers_survive_a_rotation_of_the_master_key(
     report = await rotation.retire(owner, database.settings, lambda _: None)
     await owner.close()
     assert report.retired == [1]
-    fresh = ResponseCache(cache._database, MasterKeys.load(database.settings))
+    fresh = ResponseCache(cache._statements, MasterKeys.load(database.settings))
     for asked in requests:
         assert await fresh.find(account, asked, WEEK) == ANSWER
     # and in the middle of one, by the old digest: what is stored then is not there twice
@@ -226,14 +237,14 @@ async def test_answers_survive_a_rotation_of_the_master_key(
     assert count(administrator) == 5
 
 
-async def test_two_processes_with_two_rings_hold_up_no_rotation(cache, account, database, proxy):
+async def test_two_processes_with_two_rings_hold_up_no_rotation(account, database, statements):
     """While the ring changes, a request may be known by both digests."""
     old = MasterKeys.load(database.settings)
     ring = {1: bytes(range(32)), 2: bytes(range(1, 33))}
     both, first = MasterKeys(ring, 2), MasterKeys({1: ring[1]}, 1)
-    await ResponseCache(proxy, first).store(account, ASKED, ANSWER, WEEK)
-    await ResponseCache(proxy, both).store(account, ASKED, ANSWER, WEEK)
-    await ResponseCache(proxy, first).store(account, ASKED, ANSWER, WEEK)
+    await ResponseCache(statements, first).store(account, ASKED, ANSWER, WEEK)
+    await ResponseCache(statements, both).store(account, ASKED, ANSWER, WEEK)
+    await ResponseCache(statements, first).store(account, ASKED, ANSWER, WEEK)
     place = next(p for p in rotation.SEALED_COLUMNS if str(p) == "response_cache.sealed")
     owner = Database(database.administrator_url, act_as=roles.DEFINER, pool_size=1)
     report = rotation.Report(2)
@@ -241,12 +252,12 @@ async def test_two_processes_with_two_rings_hold_up_no_rotation(cache, account, 
     await owner.close()
     assert report.resealed == {"response_cache.sealed": 1}
     assert old.active == 1
-    assert await ResponseCache(proxy, both).find(account, ASKED, WEEK) == ANSWER
+    assert await ResponseCache(statements, both).find(account, ASKED, WEEK) == ANSWER
 
 
 async def test_a_database_that_is_away_is_said(account, database):
     url = type(database.administrator_url)("postgresql://nobody@127.0.0.1:1/none")
-    away = Database(url)
+    away = SingleStatements(url)
     cache = ResponseCache(away, database.keys)
     with pytest.raises(DatabaseUnavailable):
         await cache.find(account, ASKED, WEEK)

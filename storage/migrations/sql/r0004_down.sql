@@ -1,7 +1,7 @@
 -- Nothing is kept to be given again, as metrion_owner; r0001_ingest.sql runs after this.
 SET ROLE metrion_definer;
-DROP FUNCTION metrion.cached_answer(bytea[], integer),
-  metrion.store_answer(uuid, bytea[], bytea, integer, bigint),
+DROP FUNCTION metrion.cached_answer(uuid, bytea[], integer),
+  metrion.store_answer(uuid, uuid, bytea[], bytea, integer, bigint),
   metrion.delete_expired_answers(integer), metrion.ingest(jsonb);
 SET ROLE metrion_owner;
 DROP FUNCTION metrion.latency_bucket(double precision);

@@ -1,6 +1,6 @@
 -- Answers that are kept to be given again, and what that saves, as metrion_owner.
 --
--- The proxy reads and writes them by one function each, for the account of its transaction.  What was
+-- The proxy reads and writes them by one function each, for the account that it names.  What was
 -- asked is not here: `digest` is a keyed hash (HMAC-SHA256 under the master key) of the request, and
 -- the answer is sealed.
 
@@ -48,30 +48,28 @@ COMMENT ON COLUMN metrion.usage_hours.unsaved IS
 GRANT CREATE ON SCHEMA metrion TO metrion_definer;
 SET ROLE metrion_definer;
 
--- The account's answer that was stored last under one of the digests, not longer than `max_age`
+-- The answer of an account that was stored last under one of the digests, not longer than `max_age`
 -- seconds ago.
 CREATE FUNCTION metrion.cached_answer(
-  digests bytea[], max_age integer, OUT id uuid, OUT sealed bytea, OUT age integer)
+  owner uuid, digests bytea[], max_age integer, OUT id uuid, OUT sealed bytea, OUT age integer)
 RETURNS SETOF record LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   RETURN QUERY
     SELECT c.id, c.sealed, greatest(0, extract(epoch FROM now() - c.created_at))::integer
     FROM metrion.response_cache AS c
-    WHERE c.account_id = metrion.account() AND c.digest = ANY (digests)
+    WHERE c.account_id = owner AND c.digest = ANY (digests)
       AND c.expires_at > now() AND c.created_at > now() - make_interval(secs => max_age)
     ORDER BY c.id DESC LIMIT 1;
 END $$;
-GRANT EXECUTE ON FUNCTION metrion.cached_answer(bytea[], integer) TO metrion_proxy;
+GRANT EXECUTE ON FUNCTION metrion.cached_answer(uuid, bytea[], integer) TO metrion_proxy;
 
--- Stores an answer of the account for `life` seconds, under the first of the digests and in place of
+-- Stores an answer of an account for `life` seconds, under the first of the digests and in place of
 -- what is there under any of them.  The account's oldest answers make room when all of them have more
 -- than `most_bytes`.  Returns whether it was stored: not for an account that is gone.
 CREATE FUNCTION metrion.store_answer(
-  new_id uuid, digests bytea[], new_sealed bytea, life integer, most_bytes bigint)
+  owner uuid, new_id uuid, digests bytea[], new_sealed bytea, life integer, most_bytes bigint)
 RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  owner uuid := metrion.account();
 BEGIN
   -- one after the other for an account: its size is exact, and a request has one answer
   PERFORM pg_advisory_xact_lock(hashtextextended('metrion.response_cache ' || owner, 0));
@@ -90,7 +88,7 @@ BEGIN
 EXCEPTION WHEN foreign_key_violation OR not_null_violation THEN
   RETURN false;
 END $$;
-GRANT EXECUTE ON FUNCTION metrion.store_answer(uuid, bytea[], bytea, integer, bigint)
+GRANT EXECUTE ON FUNCTION metrion.store_answer(uuid, uuid, bytea[], bytea, integer, bigint)
   TO metrion_proxy;
 
 -- Deletes up to `chunk` answers whose time is over; returns how many.
