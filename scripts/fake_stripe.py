@@ -7,22 +7,26 @@ Checkout nor portal nor idempotency keys, but against which the same client is t
 """
 
 import argparse
+import contextlib
 import hashlib
 import hmac
 import itertools
 import json
 import re
+import secrets
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
+from http import HTTPStatus
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, cast
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 MONTH_SECONDS: Final = 30 * 86_400
+_DELIVERIES: Final = (0, 1, 5)  # seconds to wait before each
 _CREATED: Final = itertools.count(int(time.time()))
 
 type Parameters = dict[str, str]
@@ -58,7 +62,6 @@ class FakeStripe:
     url: str = ""
     _answers: dict[str, Thing] = field(default_factory=dict[str, Thing])
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _numbers: Any = field(default_factory=itertools.count)
 
     # ---- the API
 
@@ -209,7 +212,7 @@ class FakeStripe:
 
     def _add(self, kind: str, prefix: str, values: Thing) -> Thing:
         made: Thing = {
-            "id": f"{prefix}_fake{next(self._numbers)}",
+            "id": f"{prefix}_fake{secrets.token_hex(6)}",
             "object": kind,
             "created": next(_CREATED),
             "livemode": False,
@@ -222,7 +225,7 @@ class FakeStripe:
 
     def _happen(self, kind: str, thing: Thing) -> None:
         event = {
-            "id": f"evt_fake{next(self._numbers)}",
+            "id": f"evt_fake{secrets.token_hex(6)}",
             "object": "event",
             "type": kind,
             "created": int(time.time()),
@@ -230,7 +233,7 @@ class FakeStripe:
         }
         self.events.append(event)
         if self.webhook is not None:
-            threading.Thread(target=send, args=(*self.webhook, event), daemon=True).start()
+            threading.Thread(target=_deliver, args=(*self.webhook, event), daemon=True).start()
 
 
 def sign(body: bytes, secret: str, at: int | None = None) -> str:
@@ -250,6 +253,15 @@ def send(url: str, secret: str, event: Thing) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def _deliver(url: str, secret: str, event: Thing) -> None:
+    """Send a webhook until it is thanked for, as Stripe does, if not for so long."""
+    for seconds in _DELIVERIES:
+        time.sleep(seconds)
+        with contextlib.suppress(OSError):
+            if send(url, secret, event) == HTTPStatus.OK:
+                return
 
 
 _ROUTES: Final[tuple[tuple[str, str, Callable[..., Thing | None]], ...]] = (

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.billing import InvalidSignatureError, StripeBilling
-from api.deps import SESSION_PROBLEMS, ServicesHere, SessionCaller
+from api.deps import SESSION_PROBLEMS, ServicesHere, SessionCaller, services_of
 from api.errors import (
     ConflictError,
     ResourceNotFoundError,
@@ -279,9 +279,11 @@ def _return_address(request: Request) -> str:
     """Return where Stripe's pages lead back to: this page as the browser calls it.
 
     A browser names its page's origin, with the scheme that it sees; behind a balancer that ends TLS
-    this process would not know it.
+    this process would not know it. METRION_DASHBOARD_URL comes second: who calls a laptop's
+    127.0.0.1 localhost has no session at the other name.
     """
     origin = request.headers.get("origin", "")
     if urlsplit(origin).netloc != request.headers.get("host"):
-        origin = str(request.base_url).removesuffix("/")
+        known = services_of(request).settings.dashboard_url
+        origin = known or str(request.base_url).removesuffix("/")
     return origin + _PLAN_PAGE

@@ -17,8 +17,13 @@ import pytest
 from pydantic import SecretStr
 
 from api.billing import InvalidSignatureError, StripeBilling
+from api.main import create_app
 from scripts.fake_stripe import MONTH_SECONDS
 from scripts.ports import claim_port
+from storage import billing as rows
+from storage import roles
+from storage.accounts import create_account, get_account
+from storage.database import Database
 from storage.errors import BillingUnavailable
 from storage.settings import Settings
 
@@ -128,6 +133,47 @@ async def test_what_ended_by_itself_does_not_stop_an_erasure(localstripe, local)
     assert (await local.find_customer(customer_id)).subscription is None
     await local.erase_customer(customer_id)
     assert localstripe.get(f"/v1/customers/{customer_id}").status_code == 404
+
+
+async def test_webhooks_of_localstripe_are_taken(localstripe, local, database, serve):
+    """Signed by another hand than ours and the library's."""
+    settings = database.settings.model_copy(
+        update={
+            "stripe_secret_key": SecretStr(KEY),
+            "stripe_webhook_secret": SecretStr("whsec_of_localstripe"),
+            "stripe_price_id": "pro",
+            "stripe_api_base": str(localstripe.base_url).rstrip("/"),
+        }
+    )
+    as_api = Database(database.url(roles.API))
+    account_id = (await create_account(as_api, database.keys, "ada@example.com")).id
+    customer_id = await local.make_customer(account_id, "key")
+    async with as_api.account(account_id) as connection:
+        await rows.begin_checkout(connection, account_id)
+        await rows.keep_customer(connection, customer_id)
+
+    async def until(plan):
+        deadline = time.monotonic() + 20
+        while True:
+            async with as_api.account(account_id) as connection:
+                if (await get_account(connection)).plan == plan:
+                    return
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+    with serve(create_app(settings)) as client:
+        hook = {
+            "url": str(client.base_url.join("/api/v1/billing/webhook")),
+            "secret": "whsec_of_localstripe",
+        }
+        localstripe.post("/_config/webhooks/metrion", data=hook).raise_for_status()
+        made = subscribe(localstripe, customer_id)
+        await until("pro")
+        localstripe.delete(f"/v1/subscriptions/{made['id']}").raise_for_status()
+        await until("free")
+        hook["url"] = "http://127.0.0.1:9/nobody"
+        localstripe.post("/_config/webhooks/metrion", data=hook).raise_for_status()
+    await as_api.close()
 
 
 # ---- our fake

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from scripts import cli
@@ -167,6 +168,17 @@ def test_a_plan_is_set(metrion, account):
     assert metrion("plan", "set", EMAIL, "pro").out == f"{EMAIL} has the plan pro\n"
     assert json.loads(metrion("account", "list", "--json").out)[0]["plan"] == "pro"
     assert metrion("plan", "set", EMAIL, "gold").errors == "metrion: a plan is one of: free, pro\n"
+
+
+def test_who_sets_a_plan_hears_of_a_subscription(metrion, account, database):
+    with psycopg.connect(database.administrator_url.get_secret_value()) as administrator:
+        administrator.execute(
+            "INSERT INTO metrion.billing (account_id, customer_id, status)"
+            " VALUES (%s, 'cus_1', 'active')",
+            [account["account_id"]],
+        )
+    said = metrion("plan", "set", EMAIL, "free").out
+    assert "subscription at Stripe goes on" in said
 
 
 def log_row(account: dict[str, str], **changed: Any) -> dict[str, Any]:

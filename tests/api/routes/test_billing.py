@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import stripe
 
+from api.main import create_app
 from storage import roles
 from storage.accounts import set_plan
 from storage.billing import close_billing
@@ -152,6 +153,17 @@ def test_the_pages_lead_back_to_where_the_browser_says_that_it_is(ada, fake_stri
         )
         session = next(e for e in fake_stripe.things.values() if e["object"] == "checkout.session")
         assert session["cancel_url"] == f"{home}/settings/plan"
+
+
+def test_a_caller_that_is_no_browser_is_led_to_the_dashboards_address(
+    paid_settings, serve, sign_in, fake_stripe
+):
+    settings = paid_settings.model_copy(update={"dashboard_url": "https://metrion.example"})
+    with serve(create_app(settings)) as client:
+        sign_in(EMAIL, client)
+        checkout(client)
+    session = next(e for e in fake_stripe.things.values() if e["object"] == "checkout.session")
+    assert session["cancel_url"] == "https://metrion.example/settings/plan"
 
 
 def test_two_windows_are_one_customer_and_one_checkout(ada, fake_stripe):
