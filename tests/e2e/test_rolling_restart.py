@@ -23,7 +23,7 @@ from storage.database import Database
 
 HOST = "127.0.0.1"
 CHAT = "/api/proxy/openai/v1/chat/completions"
-KEEPING, NEW, STREAMS = 6, 3, 3
+KEEPING, NEW, STREAMS = 4, 2, 2
 TAIL_SECONDS = 1.0
 
 

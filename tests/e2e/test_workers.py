@@ -143,7 +143,7 @@ def test_a_worker_that_is_killed_in_between_lets_nobody_through(workers, provide
     burst = burst_of(workers, account)
 
     async def run() -> None:
-        sending = asyncio.create_task(burst.run(1024))
+        sending = asyncio.create_task(burst.run(512))
         while burst.statuses.total() < RATE // 3:
             await asyncio.sleep(0)
         os.kill(pids["proxy-3"], signal.SIGKILL)
@@ -186,7 +186,7 @@ def test_without_valkey_requests_go_on_and_are_bounded(workers, provider, eventu
     burst = burst_of(workers, account)
 
     async def run() -> None:
-        sending = asyncio.create_task(burst.run(2048))
+        sending = asyncio.create_task(burst.run(1024))
         while burst.statuses.total() < RATE // 3:
             await asyncio.sleep(0)
         os.kill(pid, signal.SIGKILL)
@@ -206,5 +206,5 @@ def test_without_valkey_requests_go_on_and_are_bounded(workers, provider, eventu
     assert len([line for line in said if "back after" in line]) == WORKERS
     # and 100 is 100 again
     again = burst_of(workers, workers.create_account())
-    asyncio.run(again.run(512))
+    asyncio.run(again.run(256))
     assert again.statuses[200] == RATE
