@@ -40,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--database-url",
         help="a superuser's URL to a PostgreSQL for these tests (default: the embedded one)",
     )
+    parser.addoption(
+        "--export-rows",
+        type=int,
+        default=5_000,
+        help="rows of the account whose export's memory is measured (the claim is for 1,000,000)",
+    )
 
 
 @dataclass(frozen=True)
