@@ -1,5 +1,6 @@
 """The command itself: which checks, how they are printed, and the exit status."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from scripts.doctor.erasure import check_erasure
 from scripts.doctor.examination import examine
 from scripts.doctor.result import Result, Status, finding
 from storage.errors import SettingsError
@@ -21,9 +23,15 @@ def doctor(
     context: typer.Context,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    erased: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EMAIL", help="Instead look whether anything is left of an erased account."
+        ),
+    ] = None,
     search: Annotated[
         list[Path] | None,
-        typer.Option(help="Also search this file or folder (of logs) for secrets; repeatable."),
+        typer.Option(help="Also search this file or folder (of logs); repeatable."),
     ] = None,
 ) -> None:
     """Look for faults of this deployment, and for secrets where none may be; 1 if it finds any."""
@@ -32,7 +40,12 @@ def doctor(
     except SettingsError as error:
         results: Iterable[Result] = [finding("settings", str(error), "correct it; nothing works")]
     else:
-        results = examine(settings, search or [])
+        more = search or []
+        results = (
+            examine(settings, more)
+            if erased is None
+            else asyncio.run(check_erasure(settings, erased, more))
+        )
     made = list(results) if as_json else list(map(_print, results))
     found = [result for result in made if result.status is Status.FINDING]
     if as_json:

@@ -72,3 +72,12 @@ def test_more_places_to_search_are_passed_on(doctor, monkeypatch, tmp_path):
     )
     doctor("--search", "/var/log/a", "--search", "/var/log/b")
     assert asked == [["/var/log/a", "/var/log/b"]]
+
+
+def test_an_erasure_is_looked_for_instead(doctor, monkeypatch):
+    async def check(settings: object, subject: str, more: list[object]) -> list[object]:
+        return [ok("erasure", f"nothing is left of {subject}")]
+
+    monkeypatch.setattr(command, "check_erasure", check)
+    status, said = doctor("--erased", "ada@example.org")
+    assert (status, "nothing is left of ada@example.org" in said) == (0, True)
