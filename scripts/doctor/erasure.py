@@ -15,7 +15,7 @@ from storage.settings import Settings
 _SEARCH_SECONDS = 600.0
 _CHECK = "erasure"
 _IN_A_FILE = "delete it there; Metrion itself writes no address and no account into logs"
-_IN_STORE = "`metrion account delete` erases it; if it is erased already, this is a defect: report it"
+_IN_STORE = "`metrion account delete` erases it; if that was done, this is a defect: report it"
 
 
 async def check_erasure(
