@@ -56,6 +56,8 @@ MAX_CONNECTIONS_PER_CLIENT = 128
 # gets the room of the path, beside which a comment has 20 characters.
 WEB_COLUMNS = ("status", "comment", "time")
 NO_REPLAY = "Metrion replays nothing: a saved flow has no credentials"
+# What waits at the listener when it is to be closed is taken before: select, accept, transport.
+TURNS_TO_ACCEPT = 3
 _KEY_LOG_VARIABLES = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
 
 
@@ -230,11 +232,12 @@ class MetrionAddon:
             return
         gateway = self._service.gateway
         gateway.is_draining = True
+        for _ in range(TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
         if self._acceptor is not None:
-            self._acceptor.stop()
+            await self._acceptor.stop()
         if self._direct is not None:
             self._direct.stop_listening()
-        await asyncio.sleep(0)  # what waits at the listener is taken before it is closed
         await _proxy_server().servers.update([])
 
         def refuse_all() -> None:
