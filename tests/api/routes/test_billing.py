@@ -4,6 +4,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 import stripe
 
@@ -236,6 +237,42 @@ async def test_nothing_begins_for_an_account_that_is_being_erased(
     assert [outcome(ada, event) for event in events] == ["ignored"] * len(events)
     assert plan(ada) == "free"
     assert ada.post("/api/v1/billing/checkout").status_code == 404
+
+
+def execute(database, statement):
+    with psycopg.connect(database.administrator_url.get_secret_value()) as administrator:
+        done = administrator.execute(statement)
+        return done.fetchall() if done.description else []
+
+
+def test_after_an_erasure_nothing_is_made_anew(ada, fake_stripe, database):
+    subscribe(ada, fake_stripe)
+    execute(database, "DELETE FROM metrion.accounts")
+    assert {outcome(ada, event) for event in fake_stripe.events} == {"ignored"}
+    for table in ("accounts", "billing", "billing_events"):
+        assert execute(database, f"SELECT * FROM metrion.{table}") == []
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    ["UPDATE metrion.billing SET closed_at = now()", "DELETE FROM metrion.accounts"],
+    ids=["begins", "is done"],
+)
+def test_an_erasure_while_somebody_goes_to_pay_leaves_no_customer(
+    ada, fake_stripe, database, meanwhile
+):
+    answer = fake_stripe.answer
+
+    def erase_first(asked):
+        if (asked.method, asked.path) == ("POST", "/v1/customers"):
+            execute(database, meanwhile)
+        return answer(asked)
+
+    fake_stripe.answer = erase_first
+    assert ada.post("/api/v1/billing/checkout").status_code == 404
+    customers = [each for each in fake_stripe.things.values() if each["object"] == "customer"]
+    assert [each["deleted"] for each in customers] == [True]
+    assert "email" not in customers[0]
 
 
 # ---- webhooks
