@@ -70,3 +70,9 @@ def provider_unreachable() -> Refused:
     """Why a request is not forwarded although it might be."""
     message = "The provider cannot be reached."
     return Refused(502, "provider_unreachable", message, outcome=Outcome.PROVIDER_ERROR)
+
+
+def provider_error(reason: str) -> Refused:
+    """Why what a provider said is no answer."""
+    message = f"The provider gave no usable answer ({reason})."
+    return Refused(502, "provider_error", message, outcome=Outcome.UPSTREAM_CLOSED)

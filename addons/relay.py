@@ -21,6 +21,7 @@ from addons.framing import RequestHead, ResponseHead
 from addons.outcome import (
     Outcome,
     Refused,
+    provider_error,
     provider_timeout,
     provider_unreachable,
     request_timeout,
@@ -336,13 +337,7 @@ class Relay:
             self._end_early(Outcome.CLIENT_CLOSED)
             self._drop()
         elif self.phase is Phase.WAIT:
-            refused = Refused(
-                502,
-                "provider_error",
-                f"The provider gave no usable answer ({reason}).",
-                outcome=Outcome.UPSTREAM_CLOSED,
-            )
-            self._send_answer(self.policy.refuse(self.exchange, refused))
+            self._send_answer(self.policy.refuse(self.exchange, provider_error(reason)))
         else:
             self._end_early(Outcome.UPSTREAM_CLOSED)
             self.wire.break_off("the provider closed the connection")
