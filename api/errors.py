@@ -48,6 +48,10 @@ class Problem(BaseModel):
         description="Names the kind of problem, and where it is explained.",
         examples=["/api/docs#problem-invalid-token"],
     )
+    code: str = Field(
+        description="The kind as one word, spelt as the gateway spells its own.",
+        examples=["invalid_token"],
+    )
     title: str = Field(
         description="The kind of problem, in words.", examples=["The token is not valid"]
     )
@@ -270,6 +274,7 @@ def problem_response(
     """Render an error for the request with this ASGI scope."""
     problem = Problem(
         type=f"/api/docs#problem-{error.kind}",
+        code=error.kind.replace("-", "_"),
         title=error.title,
         status=error.status,
         detail=error.detail,

@@ -24,6 +24,7 @@ def problem_of(answer: httpx.Response) -> dict[str, object]:
 def test_a_path_that_is_not_there(api_alone: httpx.Client):
     problem = problem_of(api_alone.get(f"/api/v1/{SECRET}?key={SECRET}"))
     assert problem["type"] == "/api/docs#problem-not-found"
+    assert problem["code"] == "not_found"
     assert SECRET not in str(problem)
 
 
