@@ -18,6 +18,7 @@ _PRIVATE = (
     "mail/*",
     "roles/*",
     "postgres/administrator.password",
+    "valkey/valkey.conf",
     "mitmproxy/mitmproxy-ca.pem",
     "mitmproxy/mitmproxy-ca.p12",
 )

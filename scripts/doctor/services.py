@@ -100,7 +100,7 @@ def _ask_for_price(settings: Settings) -> None:
 def check_valkey(settings: Settings) -> Generator[Result]:
     """Ping Valkey, and look that it forgets no counts to make room."""
     if settings.valkey_url is None:
-        yield skipped("valkey", "no METRION_VALKEY_URL: one proxy process counts by itself")
+        yield skipped("valkey", "no METRION_VALKEY_URL; `scripts/run --workers` has one of its own")
         return
     url = settings.valkey_url.get_secret_value()
     host = urlsplit(url).hostname or "its socket"
