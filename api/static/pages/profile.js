@@ -2,6 +2,7 @@
 
 import { el } from "../dom.js";
 import { ask } from "../lib/api.js";
+import { drawDeletion } from "../lib/deletion.js";
 import { confirmed } from "../lib/dialog.js";
 import { ago, dateText } from "../lib/format.js";
 import { account } from "../lib/shell.js";
@@ -62,7 +63,10 @@ async function drawSessions() {
 
 drawSessions();
 try {
-  drawAccount(await account);
+  const mine = await account;
+  drawAccount(mine);
+  drawDeletion(slot("deletion"), mine.email);
 } catch (problem) {
   slot("account").replaceChildren(failure(problem, () => location.reload()));
+  slot("deletion").replaceChildren();
 }
