@@ -3,8 +3,8 @@
 A word on PostgreSQL's channels only wakes it. What has to be looked at is found out from the
 database each time, by the number of the last change that was seen: a word that was lost costs
 `SWEEP_SECONDS`, no alert, and a sweep of 10,000 accounts in which nothing changed is one cheap
-query. After a start all accounts with rules are looked at, the last changed first, and what changes
-meanwhile goes before them.
+query. Up to which change all was looked at is noted, so a process that starts goes on from there,
+with the last changes first; what changes meanwhile goes before them.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from scripts.mail_delivery import deliver
 from storage import outbox, roles
 from storage.alert_readings import PerUsd, per_usd
 from storage.alert_rows import Write
-from storage.alert_watch import accounts_to_judge, judge_account
+from storage.alert_watch import accounts_to_judge, judge_account, judged_up_to
 from storage.database import Database, service_url
 from storage.errors import StorageError
 from storage.news import USAGE_CHANNEL, listen
@@ -79,14 +79,18 @@ class Alerting:
 
     async def watch(self, news: asyncio.Event) -> None:
         """Look at rules for ever; `news` is set when requests were recorded."""
-        seen, waiting = 0, dict[uuid.UUID, None]()
+        seen, noted, waiting = 0, 0, dict[uuid.UUID, None]()
         while True:
             try:
+                if not noted:
+                    seen = max(seen, await judged_up_to(self.database))
                 changed = await accounts_to_judge(self.database, seen)
                 seen = max([seen, *(number for _, number in changed)])
                 waiting = {account_id: None for account_id, _ in changed} | waiting
                 for account_id in await self._look_at(list(islice(waiting, _BATCH))):
                     del waiting[account_id]
+                if not waiting and seen > noted:
+                    noted = await judged_up_to(self.database, seen)
             except StorageError as error:
                 logger.warning("rules wait", extra={"reason": str(error)})
                 await asyncio.sleep(_RETRY_SECONDS)

@@ -19,6 +19,7 @@ from storage.database import Database
 from storage.models import alert_rules, this_account
 
 _TO_JUDGE = text("SELECT account_id, number FROM metrion.accounts_to_judge(:after)")
+_JUDGED = text("SELECT metrion.judged_up_to(:number)")
 _CLOCK = select(func.clock_timestamp(type_=DateTime(timezone=True)))
 
 
@@ -34,6 +35,18 @@ async def accounts_to_judge(database: Database, after: int) -> list[tuple[uuid.U
     async with database.system() as connection:
         rows = await connection.execute(_TO_JUDGE, {"after": after})
         return [(row.account_id, row.number) for row in rows]
+
+
+async def judged_up_to(database: Database, number: int = 0) -> int:
+    """Note that all changes up to this number were looked at; return up to which they were.
+
+    As `metrion_jobs`. Without a number it only returns it: where a process that starts goes on.
+
+    Raises:
+        DatabaseUnavailable: the next try may work.
+    """
+    async with database.system() as connection:
+        return (await connection.execute(_JUDGED, {"number": number})).scalar_one()
 
 
 async def judge_account(

@@ -1,5 +1,6 @@
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -109,6 +110,37 @@ async def test_a_word_that_is_lost_costs_seconds_and_no_alert(
         assert (await asyncio.wait_for(post.mails.get(), 10)).to == "b@example.com"
         watching.cancel()
         sending.cancel()
+
+
+async def test_who_starts_anew_goes_on_where_all_was_looked_at(
+    parts, post, watched, record, monkeypatch
+):
+    monkeypatch.setattr(alerting, "SWEEP_SECONDS", 0.05)
+    ada, eve = await watched("ada@example.com"), await watched("eve@example.com")
+    record(ada)
+    looked: list[object] = []
+    real = alerting.judge_account
+
+    async def judge(database, account_id, **values):
+        looked.append(account_id)
+        return await real(database, account_id, **values)
+
+    monkeypatch.setattr(alerting, "judge_account", judge)
+
+    async def run(until: Callable[[], bool]) -> None:
+        looked.clear()
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(parts.watch(asyncio.Event()))
+            async with asyncio.timeout(10):
+                while not until():
+                    await asyncio.sleep(0.02)
+            await asyncio.sleep(1)
+            watching.cancel()
+
+    await run(lambda: set(looked) == {ada, eve})
+    record(eve)
+    await run(lambda: bool(looked))
+    assert set(looked) == {eve}
 
 
 async def test_one_accounts_fault_does_not_silence_the_others(

@@ -31,6 +31,7 @@ FULL: dict[str, Any] = {
     "region": "mars",
     "registration": "closed",
     "proxy_url": "https://llm.example.com",
+    "dashboard_url": "https://metrion.example.com",
     "smtp_url": "smtp://u:mailpassword@host",
     "stripe_api_base": "http://127.0.0.1:2",
     "stripe_price_id": "price",

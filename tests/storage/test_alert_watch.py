@@ -7,7 +7,7 @@ import pytest
 from storage import roles
 from storage.alert_rows import Letter, Notice
 from storage.alert_rules import Definition, Period
-from storage.alert_watch import accounts_to_judge, judge_account
+from storage.alert_watch import accounts_to_judge, judge_account, judged_up_to
 from storage.alerts import change_rule, create_rule, delete_rule, list_mails, list_rules
 from storage.database import Database
 from storage.outbox import finish, take_mails
@@ -158,6 +158,13 @@ async def test_what_is_recorded_calls_for_a_look_in_the_order_of_commits(
     spend(watched, "1")
     ((again, later),) = await accounts_to_judge(jobs, number)
     assert (again, later > number) == (watched.id, True)
+
+
+async def test_up_to_where_all_was_looked_at_is_noted_and_never_goes_back(jobs):
+    assert await judged_up_to(jobs) == 0
+    assert await judged_up_to(jobs, 7) == 7
+    assert await judged_up_to(jobs, 5) == 7
+    assert await judged_up_to(jobs) == 7
 
 
 async def test_a_rule_whose_time_has_come_is_looked_at_without_a_request(

@@ -93,6 +93,7 @@ EXECUTABLE = {
         "finish_mail(uuid,boolean)",
         "account()",
         "accounts_to_judge(bigint)",
+        "judged_up_to(bigint)",
     },
 }
 
@@ -159,7 +160,10 @@ def test_a_policy_for_a_service_role_is_about_its_account(catalogue):
 
 
 # What rules are judged by: the jobs process reads it within one account at a time.
-READ_BY_JOBS = {"accounts", "alert_mails", "alert_rules", "usage_days", "usage_hours"}
+READ_BY_JOBS = {
+    *("accounts", "alert_mails", "alert_rules"),
+    *("usage_days", "usage_hours", "usage_sums"),
+}
 
 
 def test_the_proxy_has_no_right_on_any_table_and_jobs_reads_what_rules_need(catalogue, places):

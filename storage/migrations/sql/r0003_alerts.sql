@@ -96,6 +96,9 @@ COMMENT ON COLUMN metrion.alert_mails.sent_at IS
 -- Which accounts' records have changed, in the order of commits: whoever remembers the highest number
 -- asks for what is above it.  Ingest holds the log's lock from the number to the commit.
 CREATE SEQUENCE metrion.usage_change_numbers;
+CREATE SEQUENCE metrion.usage_changes_judged MINVALUE 0 START 0;
+COMMENT ON SEQUENCE metrion.usage_changes_judged IS
+  'no sequence at all: the number up to which rules were looked at, for who starts anew';
 CREATE TABLE metrion.usage_changes (
   account_id uuid PRIMARY KEY REFERENCES metrion.accounts ON DELETE CASCADE,
   number bigint NOT NULL
@@ -143,6 +146,7 @@ GRANT SELECT ON metrion.alert_rules TO metrion_definer;
 GRANT SELECT (id), UPDATE (sent_at) ON metrion.alert_mails TO metrion_definer;
 GRANT SELECT, INSERT, UPDATE ON metrion.usage_changes TO metrion_definer;
 GRANT USAGE ON SEQUENCE metrion.usage_change_numbers TO metrion_definer;
+GRANT SELECT, UPDATE ON SEQUENCE metrion.usage_changes_judged TO metrion_definer;
 CREATE POLICY judge_all ON metrion.alert_rules FOR SELECT TO metrion_definer USING (true);
 CREATE POLICY deliver ON metrion.alert_mails TO metrion_definer USING (true) WITH CHECK (true);
 CREATE POLICY ingest ON metrion.usage_changes TO metrion_definer USING (true) WITH CHECK (true);
@@ -229,6 +233,18 @@ BEGIN
   WHERE id = mail_id AND attempts = attempt;
 END $$;
 GRANT EXECUTE ON FUNCTION metrion.put_mail_off(uuid, integer, text, integer) TO metrion_jobs;
+
+-- Notes that all changes up to this number were looked at, and returns up to which they were.  Two
+-- processes at once may note the lower number: something is looked at again then.
+CREATE FUNCTION metrion.judged_up_to(number bigint) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  noted bigint := (SELECT last_value FROM metrion.usage_changes_judged);
+BEGIN
+  RETURN CASE WHEN number > noted THEN setval('metrion.usage_changes_judged', number)
+    ELSE noted END;
+END $$;
+GRANT EXECUTE ON FUNCTION metrion.judged_up_to(bigint) TO metrion_jobs;
 
 -- Deletes a mail: it was handed over, or is given up.  Of an alert's it is noted which.
 CREATE FUNCTION metrion.finish_mail(mail_id uuid, was_sent boolean) RETURNS void

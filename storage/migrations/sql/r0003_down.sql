@@ -4,10 +4,11 @@ DROP TRIGGER note_more ON metrion.usage_days;
 SET ROLE metrion_definer;
 DROP FUNCTION metrion.put_mail(uuid, uuid, text, text, text, text, text),
   metrion.take_mails(integer, integer), metrion.put_mail_off(uuid, integer, text, integer),
-  metrion.finish_mail(uuid, boolean), metrion.accounts_to_judge(bigint), metrion.note_usage();
+  metrion.finish_mail(uuid, boolean), metrion.accounts_to_judge(bigint), metrion.judged_up_to(bigint),
+  metrion.note_usage();
 SET ROLE metrion_owner;
 DROP TABLE metrion.outbox, metrion.alert_mails, metrion.alert_rules, metrion.usage_changes;
-DROP SEQUENCE metrion.usage_change_numbers;
+DROP SEQUENCE metrion.usage_change_numbers, metrion.usage_changes_judged;
 DROP POLICY judge ON metrion.accounts;
 DROP POLICY judge ON metrion.usage_days;
 DROP POLICY judge ON metrion.usage_hours;
