@@ -420,6 +420,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def web_port() -> int:
+    """Where mitmweb shows its page; claimed just before it starts."""
+    return claim_port(0, "")
+
+
+@pytest.fixture(scope="module")
 def run(deployment: Deployment, folder: Path) -> Iterator[Callable[..., Tool]]:
     """Run one of mitmproxy's tools with flags and environment variables; none is left running."""
     tools: list[Tool] = []

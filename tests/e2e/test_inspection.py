@@ -16,15 +16,12 @@ import pytest
 from mitmproxy.http import HTTPFlow
 from mitmproxy.io import FlowReader
 
-from scripts.ports import claim_port
-
 START_SECONDS = 120
 FLAGS = (
     *("--mode", "reverse:http://metrion.invalid", "--set", "server=false"),
     *("-s", "addons/metrion.py"),
 )
 PASSWORD = "look"
-WEB_PORT = claim_port(0, "")
 OPENAI = "/api/proxy/openai/v1/chat/completions"
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello there!"}]}
 MESSAGE = {"model": "claude-opus-4-1", "max_tokens": 99, "messages": CHAT["messages"]}
@@ -40,10 +37,10 @@ SECRETS = re.compile(
 class Web:
     """mitmweb's own page, as a program that talks to it sees it."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         self.seen: list[bytes] = []
         self._client = httpx.Client(
-            base_url=f"http://127.0.0.1:{WEB_PORT}",
+            base_url=f"http://127.0.0.1:{port}",
             headers={"authorization": f"Bearer {PASSWORD}", "x-xsrftoken": "x"},
             cookies={"_mitmproxy_xsrf": "x"},
         )
@@ -77,11 +74,11 @@ class Web:
 
 
 @pytest.fixture(scope="module")
-def tools(run, folder):
+def tools(run, folder, web_port):
     """Both tools, started at once because each takes seconds."""
     web = ("--set", "web_open_browser=false", "--set", f"web_password={PASSWORD}")
     return {
-        "mitmweb": run("mitmweb", *FLAGS, *web, "--set", f"web_port={WEB_PORT}"),
+        "mitmweb": run("mitmweb", *FLAGS, *web, "--set", f"web_port={web_port}"),
         "mitmdump": run(
             "mitmdump", *FLAGS, "--set", "flow_detail=4", "-w", str(folder / "seen.flows")
         ),
@@ -101,8 +98,8 @@ def mitmdump(tools, eventually):
 
 
 @pytest.fixture
-def web(mitmweb) -> Iterator[Web]:
-    looking = Web()
+def web(mitmweb, web_port) -> Iterator[Web]:
+    looking = Web(web_port)
     yield looking
     looking.close()
 

@@ -19,15 +19,12 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
-from scripts.ports import claim_port
-
 ROOT = Path(__file__).parent.parent.parent
 RIGHT_FLAGS = ("--mode", "reverse:http://metrion.invalid", "--set", "server=false")
 SCRIPT = ("-s", "addons/metrion.py")
 START_SECONDS = 120
 OWN_KEY = f"sk-OWN-{'z' * 30}"
 PASSWORD = "look"
-WEB_PORT = claim_port(0, "")
 MESSAGES = [{"role": "user", "content": "Hello there!"}]
 
 
@@ -184,14 +181,14 @@ def http() -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def tools(run, folder):
+def tools(run, folder, web_port):
     """Both tools with the right flags, started at once because each takes seconds."""
     # `-v` would set flow_detail back to 2
     loud = ("--set", "flow_detail=4", "--set", "termlog_verbosity=debug")
     web = ("--set", "web_open_browser=false", "--set", f"web_password={PASSWORD}")
     return {
         "mitmdump": run("mitmdump", *RIGHT_FLAGS, *SCRIPT, *loud, "-w", str(folder / "flows")),
-        "mitmweb": run("mitmweb", *RIGHT_FLAGS, *SCRIPT, *web, "--set", f"web_port={WEB_PORT}"),
+        "mitmweb": run("mitmweb", *RIGHT_FLAGS, *SCRIPT, *web, "--set", f"web_port={web_port}"),
     }
 
 
@@ -208,9 +205,9 @@ def mitmweb(tools, eventually):
 
 
 @pytest.fixture
-def onlooker(mitmweb) -> Iterator[Onlooker]:
+def onlooker(mitmweb, web_port) -> Iterator[Onlooker]:
     """Somebody who looks at mitmweb."""
-    looking = Onlooker(f"http://127.0.0.1:{WEB_PORT}")
+    looking = Onlooker(f"http://127.0.0.1:{web_port}")
     yield looking
     looking.web.close()
 
