@@ -59,9 +59,16 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A customer as Stripe knows it now; the one that counts of its subscriptions, if any."""
+    """A customer as Stripe knows it now.
+
+    Attributes:
+        is_there: it is not deleted.
+        is_known: it was there once. If not, the key may be of another account at Stripe.
+        subscription: the one that counts, if any.
+    """
 
     is_there: bool
+    is_known: bool
     subscription: Subscription | None
 
 
@@ -158,10 +165,11 @@ class StripeBilling:
                 )
             )
         except _GoneError:
-            return Customer(is_there=False, subscription=None)
+            return Customer(is_there=False, is_known=False, subscription=None)
         if found.get("deleted"):
-            return Customer(is_there=False, subscription=None)
-        return Customer(is_there=True, subscription=_best(found["subscriptions"]["data"]))
+            return Customer(is_there=False, is_known=True, subscription=None)
+        best = _best(found["subscriptions"]["data"])
+        return Customer(is_there=True, is_known=True, subscription=best)
 
     async def open_checkout(
         self, account_id: UUID, customer_id: str, return_to: str, after: str | None = None

@@ -5,6 +5,7 @@ account's row is read, Stripe is asked, and the answer is written only if nobody
 else Stripe is asked again. No transaction is open while Stripe is asked.
 """
 
+import logging
 from typing import Final
 from uuid import UUID
 
@@ -16,6 +17,9 @@ from storage.errors import BillingUnavailable
 
 _TRIES: Final = 5
 _MOST_AT_ONCE: Final = 50
+_MOST_FAILURES: Final = 3
+
+logger = logging.getLogger("metrion.billing")
 
 
 async def synchronise(
@@ -56,23 +60,43 @@ async def synchronise(
 async def check_subscriptions(database: Database, stripe: StripeBilling) -> int:
     """Ask Stripe about those of whom no webhook may have told us; as `metrion_jobs`.
 
+    Nobody's plan changes because Stripe has never heard of the customer: then the key is of another
+    account at Stripe, and all who pay would lose Pro by a slip.
+
     Returns how many were looked at.
 
     Raises:
-        BillingUnavailable: Stripe does not answer; those before were looked at.
+        BillingUnavailable: Stripe did not answer about some; the others were looked at.
         DatabaseUnavailable: the next try may work.
     """
     async with database.system() as connection:
         due = await rows.billing_to_check(connection, _MOST_AT_ONCE)
+    failures: list[BillingUnavailable] = []
     for seen in due:
-        if seen.customer_id is None:
-            continue
-        found = await stripe.find_customer(seen.customer_id)
-        customer_id = seen.customer_id if found.is_there else None
-        async with database.system() as connection:
-            # if somebody else wrote in between, it is up to date without us
-            await rows.record_subscription_of(connection, seen, customer_id, found.subscription)
+        if len(failures) == _MOST_FAILURES:
+            break
+        try:
+            await _check(database, stripe, seen)
+        except BillingUnavailable as error:
+            failures.append(error)
+    if failures:
+        raise failures[-1]
     return len(due)
+
+
+async def _check(database: Database, stripe: StripeBilling, seen: Billing) -> None:
+    if seen.customer_id is None:
+        return
+    found = await stripe.find_customer(seen.customer_id)
+    customer_id, subscription = seen.customer_id, found.subscription
+    if not found.is_known:
+        logger.warning("Stripe does not know a customer: is its key of another account there?")
+        subscription = rows.last_known(seen)
+    elif not found.is_there:
+        customer_id = None
+    async with database.system() as connection:
+        # if somebody else wrote in between, it is up to date without us
+        await rows.record_subscription_of(connection, seen, customer_id, subscription)
 
 
 class Subscriptions:

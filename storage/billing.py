@@ -75,6 +75,15 @@ def plan_of(status: str | None) -> PlanName:
     return "pro" if status in LIVE else "free"
 
 
+def last_known(seen: Billing) -> Subscription | None:
+    """Return the subscription as it was described last."""
+    if seen.subscription_id is None or seen.status is None:
+        return None
+    return Subscription(
+        seen.subscription_id, seen.status, seen.current_period_end, seen.cancel_at_period_end
+    )
+
+
 async def get_billing(connection: AsyncConnection) -> Billing | None:
     """Return what is known of the transaction's account; None: it never went to pay."""
     query = select(billing).where(billing.c.account_id == this_account)

@@ -123,12 +123,51 @@ async def test_when_stripe_is_away_the_check_comes_again(
     assert await plan(as_api, account_id) == "pro"
 
 
+async def test_one_of_whom_stripe_does_not_answer_holds_up_no_others(
+    as_api, as_jobs, stripe, fake_stripe, customer, database
+):
+    account_id, customer_id = customer
+    fake_stripe.subscribe(customer_id)
+    other = (await create_account(as_api, database.keys, "eve@example.com")).id
+    async with as_api.account(other) as connection:
+        await rows.begin_checkout(connection, other)
+        await rows.keep_customer(connection, "cus_bad")
+    await age(database, account_id)
+    answer = fake_stripe.answer
+    fake_stripe.answer = lambda asked: (
+        (400, {"error": {"message": "bad"}}) if "cus_bad" in asked.path else answer(asked)
+    )
+    for _ in range(3):
+        with pytest.raises(BillingUnavailable):
+            await check_subscriptions(as_jobs, stripe)
+        assert await plan(as_api, account_id) == "pro"
+
+
+async def test_with_the_key_of_another_account_nobody_loses_what_is_paid_for(
+    as_api, as_jobs, stripe, fake_stripe, customer, database, caplog
+):
+    account_id, customer_id = customer
+    fake_stripe.subscribe(customer_id)
+    await synchronise(as_api, stripe, account_id)
+    before = await known(as_api, account_id)
+    fake_stripe.things.clear()
+    await age(database, account_id)
+    assert await check_subscriptions(as_jobs, stripe) == 1
+    after = await known(as_api, account_id)
+    assert (after.customer_id, after.status) == (customer_id, "active")
+    assert after.updated_at == before.updated_at
+    assert await plan(as_api, account_id) == "pro"
+    assert "another account" in caplog.text
+    assert await check_subscriptions(as_jobs, stripe) == 0
+
+
 async def age(database, account_id):
     """Let the last look at Stripe be two minutes ago."""
     administrator = Database(database.administrator_url)
     async with administrator.system() as connection:
         await connection.exec_driver_sql(
-            "UPDATE metrion.billing SET checked_at = now() - interval '2 minutes'"
+            "UPDATE metrion.billing SET checked_at = now() - interval '2 minutes',"
+            " checkout_at = now()"
         )
     await administrator.close()
 

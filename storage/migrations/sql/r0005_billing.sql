@@ -114,9 +114,10 @@ END $$;
 GRANT EXECUTE ON FUNCTION metrion.account_by_customer(text) TO metrion_api;
 
 -- Those about whom Stripe should be asked although no webhook came: somebody went to pay in the last
--- hour (every minute), a period has ended (hourly), all others with a subscription once a day.
+-- hour (every minute), a period has ended (hourly), all others with a customer once a day.  In no
+-- order: one that cannot be looked at holds up no others.
 CREATE FUNCTION metrion.billing_to_check(most integer) RETURNS SETOF metrion.billing
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   RETURN QUERY
     SELECT b.* FROM metrion.billing AS b
@@ -126,7 +127,7 @@ BEGIN
         WHEN b.current_period_end < now() AND b.status NOT IN ('canceled', 'incomplete_expired')
           THEN interval '1 hour'
         ELSE interval '1 day' END
-    ORDER BY b.checked_at LIMIT most;
+    ORDER BY random() LIMIT most;
 END $$;
 GRANT EXECUTE ON FUNCTION metrion.billing_to_check(integer) TO metrion_jobs;
 

@@ -195,6 +195,13 @@ def test_a_customer_that_the_operator_deleted_is_made_anew(ada, fake_stripe):
     assert len([key for key in fake_stripe.things if key.startswith("cus_")]) == 2
 
 
+def test_who_was_a_customer_of_another_stripe_can_pay_here(ada, fake_stripe):
+    checkout(ada)
+    fake_stripe.things.clear()  # say from test mode to live
+    fake_stripe._answers.clear()
+    assert checkout(ada).startswith(f"{fake_stripe.url}/pay/")
+
+
 async def test_who_has_pro_without_paying_is_not_made_to_pay(ada, database, account_of):
     as_api = Database(database.url(roles.API))
     async with as_api.account(account_of(ada).id) as connection:
