@@ -26,6 +26,7 @@ Unpriced = Annotated[int, Field(description="Requests that this amount lacks: no
 Previous = Annotated[
     float | None, Field(description="In the span of equal length before; null: no request then.")
 ]
+KnownCost = Annotated[float | None, Field(description="USD; null: no request has a known price.")]
 Ms = Annotated[float | None, Field(description="ms; null: nothing was timed.")]
 
 
@@ -160,7 +161,7 @@ class ProviderCost(BaseModel):
     model_config = _example(provider="openai", cost=0.058, requests=42, share=1.0)
 
     provider: str = Field(description="Such as `openai`.")
-    cost: float = Field(description="USD.")
+    cost: KnownCost
     requests: Requests
     share: float | None = Field(description="Of all cost; null: nothing cost anything.")
 
@@ -205,7 +206,7 @@ class RequesterCost(BaseModel):
     model_config = _example(requester="checkout-bot", cost=0.058, requests=42)
 
     requester: str | None = Field(description="The label; null: none was named.")
-    cost: float = Field(description="USD.")
+    cost: KnownCost
     requests: Requests
 
 
@@ -237,9 +238,12 @@ class Costs(Usage):
     by_requester: list[RequesterCost] = Field(description="The dearest first; at most 50.")
     models: list[ModelTotal] = Field(description="The dearest first; at most 200.")
     cost: CostSeries = Field(description="Cost over time.")
-    month_to_date: float = Field(description="USD, since the first of this month (UTC).")
+    month_to_date: float | None = Field(
+        description="USD, since the first of this month (UTC); null: no request has a known price."
+    )
     projection: float | None = Field(
-        description="USD for the whole month, if it goes on like this; null: too early to say."
+        description="USD for the whole month, if it goes on like this; null: too early to say, or "
+        "`month_to_date` is not known."
     )
     cache_saved_usd: float | None = Field(
         description="USD that the answers from Metrion's cache would have cost, each at the "

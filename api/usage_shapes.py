@@ -43,9 +43,12 @@ def series[T](
 def costs_by_model(window: Window, groups: Sequence[Group]) -> list[ModelCost]:
     """Return the dearest models' cost over time, and the rest together as `other`.
 
+    Models of which no price is known have no place in it.
+
     `groups` are by provider and model, with their `cost_series`.
     """
-    order = sorted(groups, key=lambda each: (-each.sums.cost_usd, name_of(each)))
+    known = [group for group in groups if group.sums.known_cost is not None]
+    order = sorted(known, key=lambda each: (-each.sums.cost_usd, name_of(each)))
     # a rest of one is shown by its own name
     shown = order if len(order) <= MOST_SERIES + 1 else order[:MOST_SERIES]
     costs = [
@@ -88,7 +91,7 @@ def costs_by_provider(groups: Sequence[Group], total: Sums) -> list[ProviderCost
     return [
         ProviderCost(
             provider=group.provider or "",
-            cost=float(group.sums.cost_usd),
+            cost=number(group.sums.known_cost),
             requests=group.sums.requests,
             share=float(group.sums.cost_usd / total.cost_usd) if total.cost_usd else None,
         )

@@ -70,7 +70,7 @@ _MOST_RECENT: Final = 50
 _EARLIEST_PROJECTION_HOURS: Final = 24
 _SECONDS_PER_HOUR: Final = 3600
 
-_FEW: Final = ("requests", "cost_usd")
+_FEW: Final = ("requests", "cost_usd", "unpriced", "unreported")
 _OF_MODEL: Final = (
     *("requests", "errors", "cached", "total_tokens", "unpriced", "unreported", "unsaved"),
     *("cost_usd", "saved_usd"),
@@ -155,12 +155,12 @@ async def costs(
             models=Question(window, ("provider", "model"), (*_OF_MODEL, COST_SERIES)),
             names=Question(window, ("requester",), _FEW),
             before=Question(window.previous),
-            month=Question(month_of(now), (), ("cost_usd",)),
+            month=Question(month_of(now), (), _FEW),
         )
         currency = await _currency(services, connection)
     moments, models = found["moments"], dearest(found["models"])
     total, before = total_of(moments), total_of(found["before"])
-    month = total_of(found["month"]).cost_usd
+    month = total_of(found["month"]).known_cost
     return Costs(
         range=range_of(window),
         currency=currency,
@@ -170,7 +170,7 @@ async def costs(
         by_requester=[
             RequesterCost(
                 requester=each.requester or None,
-                cost=float(each.sums.cost_usd),
+                cost=number(each.sums.known_cost),
                 requests=each.sums.requests,
             )
             for each in dearest(found["names"])[:MOST_BARS]
@@ -187,7 +187,7 @@ async def costs(
             for each in models[:MOST_ROWS]
         ],
         cost=cost_series(window, moments, total, before),
-        month_to_date=float(month),
+        month_to_date=number(month),
         projection=_projection(month, now),
         cache_saved_usd=number(total.known_saving),
         cache_answers=total.cached,
@@ -344,11 +344,11 @@ def _tokens(window: Window, moments: list[Group], total: Sums) -> TokenSeries:
     )
 
 
-def _projection(month_to_date: Decimal, now: datetime) -> float | None:
+def _projection(month_to_date: Decimal | None, now: datetime) -> float | None:
     """Return the month's cost if every hour costs as much as those so far did."""
     first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     hours = (now - first).total_seconds() / _SECONDS_PER_HOUR
-    if hours < _EARLIEST_PROJECTION_HOURS:
+    if month_to_date is None or hours < _EARLIEST_PROJECTION_HOURS:
         return None
     days = calendar.monthrange(now.year, now.month)[1]
     return float(month_to_date) * days * 24 / hours

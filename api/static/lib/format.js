@@ -22,13 +22,15 @@ export const compact = orDash((value) => format({ notation: "compact", maximumFr
 /** A share between 0 and 1 as a percentage; what is there is never shown as 0 %. */
 export const percent = orDash((share) => {
   const small = share !== 0 && Math.abs(share) < 0.001;
-  return format({ style: "percent", ...(small ? { maximumSignificantDigits: 1 } : { maximumFractionDigits: 1 }) }, share);
+  const digits = share === 0 || Math.abs(share) === 1 ? 0 : 1;
+  return format({ style: "percent", ...(small ? { maximumSignificantDigits: 1 } : { minimumFractionDigits: digits, maximumFractionDigits: 1 }) }, share);
 });
 
 /** Milliseconds, in the unit that fits. */
 export const duration = orDash((ms) => {
+  // what would read 1,000 ms is a second
   if (ms >= 60_000) return `${format({ maximumFractionDigits: 1 }, ms / 60_000)} min`;
-  if (ms >= 1000) return `${format({ minimumFractionDigits: 2, maximumFractionDigits: 2 }, ms / 1000)} s`;
+  if (ms >= 999.5) return `${format({ minimumFractionDigits: 2, maximumFractionDigits: 2 }, ms / 1000)} s`;
   if (ms >= 10 || ms === 0) return `${format({ maximumFractionDigits: 0 }, ms)} ms`;
   return `${format({ maximumSignificantDigits: 2 }, ms)} ms`;
 });
@@ -39,13 +41,13 @@ export function money(currency) {
   const show = (options) => orDash((usd) => format({ style: "currency", currency: code, ...options(Math.abs(usd * rate)) }, usd * rate));
   return {
     unit: rate,
-    full: show((amount) => (amount > 0 && amount < 0.1 ? { maximumSignificantDigits: 2 } : {})),
+    full: show((amount) => (amount > 0 && amount < 0.1 ? { minimumSignificantDigits: 2, maximumSignificantDigits: 2 } : {})),
     axis: show((amount) => (amount < 10 && amount % 1 ? { maximumSignificantDigits: 2, minimumFractionDigits: 0 } : { notation: "compact", minimumFractionDigits: 0, maximumFractionDigits: 1 })),
   };
 }
 
 /** US dollars with the digits that one request's cost needs: $0.000155. */
-export const dollars = orDash((usd) => format({ style: "currency", currency: "USD", minimumFractionDigits: usd ? 4 : 2, maximumFractionDigits: 6 }, usd));
+export const dollars = orDash((usd) => format({ style: "currency", currency: "USD", minimumFractionDigits: usd ? 6 : 2, maximumFractionDigits: 6 }, usd));
 
 // A day in the records is a UTC day, so it is shown as one; hours and moments are local.
 const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone: "UTC" });

@@ -12,12 +12,13 @@ import { empty, nothing } from "../lib/states.js";
 import { missing } from "../lib/table.js";
 import { slot, usagePage } from "../lib/usage-page.js";
 
-const CODE_COLORS = { 429: "c2", 400: "c6", 401: "c5", 404: "c1", 500: "s5", 502: "c4", 503: "c7", 504: "c0" };
+// Ours and theirs to mend stay apart: ambers for 4xx, reds and purples for 5xx.
+const CODE_COLORS = { 429: "c2", 400: "c7", 401: "warn", 404: "c6", 500: "s5", 529: "c4", 502: "c5", 503: "c0", 504: "c1" };
 const codeName = (code) => (code === null ? "no answer" : String(code));
 
 function colorOf(code) {
   if (code === null) return "other";
-  return CODE_COLORS[code] ?? (code >= 500 ? "s5" : "c3");
+  return CODE_COLORS[code] ?? (code >= 500 ? "s5" : "s4");
 }
 
 function drawNumbers({ total, rate, previous, previous_rate: before, requests, by_code: codes }, { period, times, timestamps }) {

@@ -66,7 +66,7 @@ function logLine(row, withRequester) {
     el("td", null, statusBadge(row)),
     el("td", null, open),
     withRequester ? el("td", { class: "wide", title: row.requester ?? "" }, row.requester ?? "") : null,
-    el("td", { class: "wide", title: row.model ?? "" }, row.model ?? missing("not known")),
+    el("td", { class: "wide model", title: row.model ?? "" }, row.model ?? missing("not known")),
     el("td", null, row.provider),
     ...tokenCells(row),
     right(cost(row.cost_usd)),

@@ -83,7 +83,8 @@ function drawTokens({ tokens }, { times, timestamps }) {
 
 function drawCosts({ cost_by_model: models, cost, providers, currency }, { times, timestamps, money, period }) {
   const colors = colorsOf(models.map(({ model }) => model));
-  timeChart(slot("cost-by-model"), {
+  if (!models.length) slot("cost-by-model").replaceChildren(nothing("Nothing with a known price in this time."));
+  else timeChart(slot("cost-by-model"), {
     label: "Cost by model",
     times,
     timestamps,
