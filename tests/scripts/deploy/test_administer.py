@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from storage import roles
+from storage.migrate import migrate
 
 PASSWORDS = {"PROXY_PASSWORD": "one-1-one-1-one", "API_PASSWORD": "two", "JOBS_PASSWORD": "three"}
 
@@ -56,16 +57,7 @@ def test_roles_get_the_passwords_that_were_given(administer, database, tmp_path)
         results = {result["check"]: result["status"] for result in json.loads(examined.stdout)}
         assert (results["rights"], results["attempts"], results["sealing"]) == ("ok", "ok", "ok")
     finally:
-        subprocess.run(
-            [sys.executable, "-P", "-m", "scripts.cli", "migrate"],
-            env={
-                "METRION_DATA_DIR": str(database.settings.data_dir),
-                "METRION_DATABASE_URL": database.administrator_url.get_secret_value(),
-            },
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
-        )
+        migrate(database.administrator_url, roles.roles_folder(database.settings))
 
 
 def test_without_a_password_nothing_is_done(administer):
