@@ -79,6 +79,11 @@ def populate(administrator, proxy_url, log_row):
             " unit, created_at) VALUES (%(id)s, %(id)s, %(id)s, 'test', false, 1, %(name)s, now())",
             {"id": account, "name": name},
         )
+        administrator.execute(
+            "INSERT INTO metrion.erasures (id, account_id, email, address, region, last_error)"
+            " VALUES (%s, %s, %s, %s, 'eu-west-1', %s)",
+            [account, account, f"{name}@example.com", name.ljust(32).encode(), name],
+        )
         texts = dict.fromkeys(["provider", "endpoint", "model", "requester", "error"], name)
         moments = [datetime.now(UTC) - timedelta(days=age) for age in (0, 3, 20)]
         writer = LogWriter(proxy_url)
