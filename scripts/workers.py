@@ -4,11 +4,12 @@ One listening socket is made here, before any of them, and inherited by all (see
 `addons.connections`); it stays open while they come and go. Each also gets a socket of its own, on
 this machine only: whoever wants this very worker (readiness, its metrics) asks there.
 
-`scripts.proxy --workers N` runs `supervise`: what ends is started again with backoff, SIGHUP
+`scripts.proxy --workers N` becomes this program: what ends is started again with backoff, SIGHUP
 replaces one after the other (the others take its connections; requests under way on it finish),
 SIGTERM ends all of them, each as a single proxy would.
 """
 
+import argparse
 import asyncio
 import logging
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from scripts.console import LogVoice
 from scripts.ports import HOST
 from scripts.supervision import ChildProcess, ChildSpec, Fleet, StartError, answers
+from storage.json_logs import log_as_json
 from storage.settings import Settings
 
 _BACKLOG = 1024
@@ -190,3 +192,21 @@ class _Workers:
                 self._voice.complain(f"{error}; the others go on as they are")
                 return
         self._voice.say("all workers were replaced")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Keep workers running; what it takes was checked by `scripts.proxy`."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.workers", description=__doc__)
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--drain-seconds", type=float, required=True)
+    chosen = parser.parse_args(arguments)
+    log_as_json(sys.stderr)
+    return run_workers(
+        Settings.load(), chosen.host, chosen.port, chosen.workers, chosen.drain_seconds
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
