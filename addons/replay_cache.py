@@ -25,6 +25,7 @@ from uuid import UUID
 
 from prometheus_client import CollectorRegistry, Counter
 
+from addons.answer_recording import Budget, Recording
 from addons.answers import Answer, cors_headers
 from addons.exchange import AnswerRecording, CacheUse, Exchange, Headers
 from addons.outcome import Refused
@@ -45,7 +46,6 @@ AWAY_SECONDS: Final = 2.0
 """How long the database is left alone after it did not answer."""
 
 _OK = 200
-_PIECE_BYTES = 64  # what Python needs for a piece, beside what is in it
 _MAX_AGE = re.compile(rb"max-age=([0-9]{1,5000})", re.IGNORECASE)
 _MOST_DIGITS = len(str(MOST_SECONDS))
 _DESCRIBES_BODY = (b"content-type", b"content-encoding", b"content-language", b"content-length")
@@ -177,72 +177,6 @@ def _name(header: tuple[bytes, bytes]) -> bytes:
 # ---- what is kept -------------------------------------------------------------------------------
 
 
-class Budget:
-    """The memory of all recordings of a process."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self.held_bytes = 0
-
-    def take(self, size: int) -> bool:
-        """Count so many bytes; False: there is no room for them."""
-        if self.held_bytes + size > self._most_bytes:
-            return False
-        self.held_bytes += size
-        return True
-
-
-class Recording:
-    """The pieces of an answer that its client gets. Gives its memory back when it goes at last."""
-
-    __slots__ = ("_budget", "_held_bytes", "_most_bytes", "_pieces", "headers", "is_given_up")
-
-    def __init__(self, headers: Headers, budget: Budget, most_bytes: int) -> None:
-        self.headers = headers
-        self.is_given_up = False
-        self._budget = budget
-        self._most_bytes = most_bytes
-        self._pieces: list[bytes] = []
-        self._held_bytes = 0
-
-    def __del__(self) -> None:
-        self.release()
-
-    def release(self) -> None:
-        """Let go of the pieces."""
-        self._pieces.clear()
-        self._budget.held_bytes -= self._held_bytes
-        self._held_bytes = 0
-
-    def add(self, data: bytes) -> None:
-        """One more piece."""
-        if not data or self.is_given_up:
-            return
-        size = len(data) + _PIECE_BYTES
-        if self._held_bytes + size > self._most_bytes or not self._budget.take(size):
-            self.is_given_up = True
-            self.release()
-            return
-        self._held_bytes += size
-        self._pieces.append(data)
-
-    def answer(self, exchange: Exchange) -> StoredAnswer | None:
-        """The answer, if it may be kept: whole, and as long as it says."""
-        meter = exchange.meter
-        body = b"".join(self._pieces)
-        length = dict(self.headers).get(b"content-length")
-        is_whole = meter is not None and meter.complete and meter.error_message is None
-        if meter is None or not is_whole or (length and length != b"%d" % len(body)):
-            return None
-        return StoredAnswer(
-            headers=tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in self.headers),
-            body=body,
-            sizes=tuple(len(piece) for piece in self._pieces),
-            model=meter.model or exchange.model,
-            usage=meter.usage.to_json() if meter.usage else None,
-        )
-
-
 def replay(exchange: Exchange, stored: StoredAnswer) -> Answer:
     """A stored answer as the answer to this request."""
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in stored.headers]
@@ -283,6 +217,7 @@ class ReplayCache:
         self._away_until = 0.0
         # Owned: each ends by itself within STORE_SECONDS, and `close` waits for them.
         self._storing: dict[tuple[UUID, bytes], asyncio.Task[None]] = {}
+        self._left: set[asyncio.Task[StoredAnswer | None]] = set()
         self._lookups = Counter(
             "metrion_cache_lookups",
             "Requests that asked for the response cache, by what became of it",
@@ -309,8 +244,7 @@ class ReplayCache:
             result = "failed"
         else:
             try:
-                async with asyncio.timeout(ASK_SECONDS):
-                    stored = await self._find(caller.account_id, use)
+                stored = await self._find(caller.account_id, use)
                 result = "hit" if stored else "miss"
             except Exception as error:  # noqa: BLE001 - the request goes before the cache
                 self._failed("looked up", error)
@@ -319,9 +253,29 @@ class ReplayCache:
         return stored
 
     async def _find(self, account_id: UUID, use: CacheUse) -> StoredAnswer | None:
+        """Ask, for a time. Ending a question to a database that hangs takes longer: it is left."""
+        # Owned: awaited here, or left with a request to end, and known to `close`.
+        task = asyncio.get_running_loop().create_task(self._ask(account_id, use))
+        try:
+            await asyncio.wait([task], timeout=ASK_SECONDS)
+        finally:
+            if not task.done():
+                task.cancel()
+                self._left.add(task)
+                task.add_done_callback(self._forget_left)
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+
+    async def _ask(self, account_id: UUID, use: CacheUse) -> StoredAnswer | None:
         if storing := self._storing.get((account_id, use.fingerprint)):
             await asyncio.wait([storing])
         return await self._store.find(account_id, use.fingerprint, use.oldest)
+
+    def _forget_left(self, task: asyncio.Task[StoredAnswer | None]) -> None:
+        self._left.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: nobody waits for it
 
     def begin(self, exchange: Exchange, headers: Headers) -> None:
         """The provider's answer begins: record it, if it is one to keep.
@@ -394,5 +348,5 @@ class ReplayCache:
 
     async def close(self) -> None:
         """Wait until what is being stored is stored."""
-        if self._storing:
-            await asyncio.wait(self._storing.values())
+        if tasks := [*self._storing.values(), *self._left]:
+            await asyncio.wait(tasks, timeout=STORE_SECONDS)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import json
 import threading
 import time
@@ -26,8 +25,6 @@ from addons.replay_cache import (
     DAY_SECONDS,
     MOST_SECONDS,
     USUAL_SECONDS,
-    Budget,
-    Recording,
     ReplayCache,
     fingerprint,
     take_cache_wish,
@@ -875,54 +872,13 @@ def test_an_answer_that_was_changed_in_the_database_is_asked_for_again(person, i
     assert person.cache_of(asked) == "HIT"
 
 
-# ---- memory -------------------------------------------------------------------------------------
+# ---- the end ------------------------------------------------------------------------------------
 
 
 class Whole:
     """A meter that heard all of it."""
 
     complete, error_message, model, usage = True, None, "m", None
-
-
-def test_a_recording_is_bounded_and_gives_its_memory_back():
-    budget = Budget(10_000)
-    first = Recording([], budget, 5000)
-    first.add(b"x" * 1000)
-    first.add(b"")
-    assert budget.held_bytes == 1064
-    second = Recording([], budget, 100_000)
-    second.add(b"x" * 8000)
-    assert not second.is_given_up
-    first.add(b"x" * 1000)  # all of them together
-    assert first.is_given_up
-    assert budget.held_bytes == 8064
-    second.add(b"x" * 1000)
-    del first
-    assert budget.held_bytes == 9128
-    del second
-    assert budget.held_bytes == 0
-
-
-def add(recording):
-    recording.add(b"x")
-    return not recording.is_given_up
-
-
-def test_many_small_pieces_count_for_what_they_take():
-    budget = Budget(10**9)
-    recording = Recording([], budget, 100_000)
-    pieces = sum(1 for _ in itertools.takewhile(lambda _: add(recording), itertools.count()))
-    assert 1000 < pieces < 1600
-    assert budget.held_bytes == 0
-
-
-def test_an_answer_that_is_shorter_than_it_says_is_not_kept():
-    for length, is_kept in ((b"3", True), (b"4", False)):
-        recording = Recording([(b"content-length", length)], Budget(1000), 1000)
-        recording.add(b"abc")
-        assert (recording.answer(exchange(meter=Whole())) is not None) is is_kept
-    recording = Recording([], Budget(1000), 1000)
-    assert recording.answer(exchange(meter=None)) is None
 
 
 async def test_it_waits_at_its_end_for_what_is_being_stored():
