@@ -353,15 +353,15 @@ class Journal:
 
 
 def look_at(path: Path) -> tuple[bool, int]:
-    """Say of a segment whether a living process has it, and how many bytes still wait."""
+    """Say of a segment whether a living process has it, and how many bytes wait (if none: all)."""
     with path.open("rb") as file:
-        is_owned = False
+        is_owned, size = False, os.fstat(file.fileno()).st_size
         try:  # for a moment: who adopts it meanwhile comes again
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             is_owned = True
-        head = file.read(_HEADER.size).ljust(_HEADER.size, b"\0")
-        return is_owned, max(os.fstat(file.fileno()).st_size - _HEADER.unpack(head)[1], 0)
+        magic, acknowledged = _HEADER.unpack(file.read(_HEADER.size).ljust(_HEADER.size, b"\0"))
+        return is_owned, max(size - acknowledged, 0) if magic == _MAGIC else size
 
 
 def _records_in(chunk: bytes, limit: int) -> tuple[list[bytes], int]:

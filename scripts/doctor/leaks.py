@@ -2,8 +2,8 @@
 
 Searched for are Metrion tokens by their form, the tokens and provider keys that are stored (they
 were opened in memory), and the deployment's own passwords and master keys. The places that are
-meant to hold one are left out: the ready file of `scripts/run --demo` is outside of what is
-searched, and a process gets its own settings by its environment.
+meant to hold one are left out: key and password files, the ready file of `scripts/run` as long as
+nobody else can read it, and what a process gets of its own settings by its environment.
 """
 
 import json
@@ -22,6 +22,7 @@ from storage.settings import Settings
 
 MOST_BYTES: Final = 1024**3
 """So much of all files is searched, the small ones first."""
+_LONGEST_READY_FILE: Final = 10_000
 _ADVICE = "delete it there, then `metrion token regenerate` and new provider keys for whom it is"
 _PROC = Path("/proc")
 _MODULES = (b"scripts.proxy", b"scripts.serve_api", b"scripts.jobs", b"scripts.supervisor")
@@ -55,7 +56,7 @@ def check_files(
     searched = left_out = total = 0
     for path, size in files:
         total += size
-        if path in meant:
+        if path in meant or _is_ready_file(path, size):
             continue
         if total > MOST_BYTES:
             left_out += 1
@@ -67,6 +68,17 @@ def check_files(
         except OSError:
             left_out += 1
     yield ok("logs", f"{searched} files searched{f', {left_out} left out' if left_out else ''}")
+
+
+def _is_ready_file(path: Path, size: int) -> bool:
+    """Whether it is what `scripts/run --ready-file` writes: it has secrets, for its owner only."""
+    if path.suffix != ".json" or size > _LONGEST_READY_FILE:
+        return False
+    try:
+        document: Any = json.loads(private_files.read(path))
+    except (OSError, ValueError):  # others can read it, or it is something else
+        return False
+    return isinstance(document, dict) and document.keys() >= {"proxy_url", "database_url", "pids"}
 
 
 def _files(*roots: Path) -> Generator[tuple[Path, int]]:

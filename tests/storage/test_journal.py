@@ -444,6 +444,8 @@ def test_who_looks_sees_whether_it_has_an_owner_and_what_waits(tmp_path):
     assert look_at(path) == (False, 8 + 4)
     path.write_bytes(b"")  # a header that was never written
     assert look_at(path) == (False, 0)
+    path.write_bytes(b"\xff" * 100)  # no segment at all: nobody will ever send it
+    assert look_at(path) == (False, 100)
 
 
 def test_what_is_safe_elsewhere_is_off_the_disk_soon(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Secrets are planted in every kind of place; each is found, and none is repeated."""
 
 import base64
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from scripts.doctor import leaks
 from scripts.doctor.leaks import check_columns, check_files, check_processes, own_secrets
 from scripts.doctor.result import Status
-from storage import roles
+from storage import private_files, roles
 from storage.database import service_url
 from storage.diagnostics import open_diagnosis
 
@@ -55,6 +56,18 @@ def test_a_copy_of_the_master_key_or_a_password(settings, findings):
     assert findings(check_files(settings, set())) == [f"a secret stands in {copy}"]
     copy.write_bytes((settings.data_dir / "roles" / "metrion_proxy.password").read_bytes())
     assert findings(check_files(settings, set())) == [f"a secret stands in {copy}"]
+
+
+def test_a_ready_file_may_hold_a_token_while_it_is_private(settings, person, secrets, findings):
+    ready = settings.data_dir / "ready.json"
+    document = {"proxy_url": "a", "database_url": "b", "pids": {}, "token": person.token}
+    private_files.create(ready, json.dumps(document))
+    assert findings(check_files(settings, secrets)) == []
+    ready.chmod(0o644)
+    assert findings(check_files(settings, secrets)) == [f"a secret stands in {ready}"]
+    ready.chmod(0o600)
+    ready.write_text(json.dumps({"token": person.token}))
+    assert findings(check_files(settings, secrets)) == [f"a secret stands in {ready}"]
 
 
 def test_what_is_too_much_is_left_out_and_said(settings, monkeypatch):
