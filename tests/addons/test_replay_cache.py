@@ -881,6 +881,28 @@ class Whole:
     complete, error_message, model, usage = True, None, "m", None
 
 
+async def test_a_question_that_is_slow_to_let_go_is_left(monkeypatch):
+    """As one to a database that hangs: to end it, it has to be asked again."""
+    monkeypatch.setattr(replay_cache, "ASK_SECONDS", 0.05)
+
+    class Stubborn(BrokenStore):
+        async def find(self, account_id, fingerprint, max_age):
+            try:
+                await asyncio.sleep(10)
+            finally:
+                await asyncio.sleep(0.3)
+
+    cache = ReplayCache(Stubborn(), CollectorRegistry())
+    one = exchange(cache=CacheUse(reads=True, life=60, oldest=60))
+    begun = time.monotonic()
+    assert await cache.find(one, b"") is None
+    assert time.monotonic() - begun < 0.25
+    assert await cache.find(one, b"") is None  # the database is left alone
+    assert len(cache._left) == 1
+    await cache.close()
+    assert not cache._left
+
+
 async def test_it_waits_at_its_end_for_what_is_being_stored():
     kept = []
 
