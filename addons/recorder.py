@@ -31,7 +31,7 @@ from storage.journal import Journal
 from storage.pricing import NO_USAGE, PriceBook, TokenUsage
 from storage.rejected import RejectedRecords
 
-BATCH_ROWS: Final = 500
+BATCH_ROWS: Final = 2000
 GROUP_SECONDS: Final = 0.2
 SYNC_SECONDS: Final = 0.2
 

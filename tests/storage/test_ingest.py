@@ -13,6 +13,7 @@ from storage.errors import DatabaseUnavailable, RowsRejected
 from storage.identifiers import uuid7
 from storage.ingest import LogWriter
 from storage.latency import unpacked
+from storage.migrate import downgrade, migrate
 
 KINDS = (
     *("days", "days_models", "days_models_statuses", "days_requesters"),
@@ -487,3 +488,56 @@ async def test_a_writer_does_not_wait_for_ever(database, writer, new_account, lo
             impatient.write([log_row(account.id)])
     assert impatient.write([log_row(account.id)]) == 1
     impatient.close()
+
+
+async def test_records_of_before_are_added_up_as_new_ones_are(
+    database, administrator, writer, new_account, log_row
+):
+    """The newest revision is undone and made again: the same records come of the same log."""
+    account = await new_account("pro")
+    now = datetime.now(UTC)
+    batch = [
+        log_row(
+            account.id,
+            now - timedelta(hours=7 * number),
+            model=("a", "b", None)[number % 3],
+            requester=("x", None)[number % 2],
+            status=(200, 429, None)[number % 3],
+            cached=number % 5 == 0,
+            latency_ms=2.0**number,
+        )
+        for number in range(20)
+    ]
+    writer.write(batch[:10])
+    before = records(administrator)
+    writer.close()
+    downgrade(database.administrator_url, "r0006")
+    counted = "SELECT sum(requests) AS requests FROM metrion.latency_days WHERE measure = 'latency'"
+    assert administrator.execute(counted).fetchone()["requests"] == 8
+    migrate(database.administrator_url, database.settings.data_dir / "roles")
+    assert records(administrator) == before
+    downgrade(database.administrator_url, "r0006")
+    writer.write(batch[10:])  # by the way into the log that was before
+    writer.close()
+    migrate(database.administrator_url, database.settings.data_dir / "roles")
+    again = records(administrator)
+    for table in TABLES:
+        administrator.execute(f"TRUNCATE metrion.{table}")
+    administrator.execute("TRUNCATE metrion.request_logs")
+    writer.write(batch)
+    assert records(administrator) == again
+
+
+TABLES = ("usage_days", "usage_hours", "usage_sums")
+
+
+def records(administrator):
+    return {
+        table: {
+            repr(sorted((name, str(value)) for name, value in row.items()))
+            for row in administrator.execute(
+                f"SELECT *, latency::text, ttfb::text, overhead::text FROM metrion.{table}".encode()
+            )
+        }
+        for table in TABLES
+    }
