@@ -250,9 +250,7 @@ class Costs(Usage):
         "prices of its day; null: it is known of none of them."
     )
     cache_answers: int = Field(description="Requests answered from Metrion's cache.")
-    cache_unpriced: int = Field(
-        description="Those of them of which it is not known what they would have cost."
-    )
+    cache_unpriced: int = Field(description="Those of them of which nobody knows what they saved.")
 
 
 class Percentiles(BaseModel):
