@@ -1,11 +1,14 @@
 """The compose file: parsed and checked by compose-spec, and no container may more than it needs."""
 
 import json
+import re
 from typing import Any
 
 import compose_spec
 import pytest
 import yaml
+
+from storage.settings import Settings
 
 OURS = {"migrate", "proxy-1", "proxy-2", "api", "jobs", "admin"}
 
@@ -56,3 +59,12 @@ def test_every_service_tells_how_it_is_and_is_bounded(compose):
 def test_each_proxy_keeps_its_own_journal(compose):
     volumes = [compose["services"][f"proxy-{number}"]["volumes"] for number in (1, 2)]
     assert volumes == [["journal-1:/data"], ["journal-2:/data"]]
+
+
+def test_settings_are_settings(compose, deploy):
+    known = {f"METRION_{name.upper()}" for name in Settings.model_fields}
+    texts = [(deploy / "compose.yaml").read_text()]
+    texts += [path.read_text() for path in (deploy / "kubernetes").glob("*.yaml")]
+    texts += [path.read_text() for path in (deploy / "systemd").iterdir()]
+    named = {name for text in texts for name in re.findall(r"METRION_[A-Z_]+", text)}
+    assert named <= known
