@@ -1,7 +1,8 @@
 """The numbers that rules are judged by, and their course for a small chart: from the records.
 
 Rules over the same days or hours share one query. The records are sums: a look costs the same
-whether a request was recorded or a million.
+whether a request was recorded or a million. A p95 is as exact as its histogram (storage.latency):
+one or two per cent, where all requests take the same time up to nine.
 """
 
 import uuid

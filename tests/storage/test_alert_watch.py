@@ -160,6 +160,29 @@ async def test_what_is_recorded_calls_for_a_look_in_the_order_of_commits(
     assert (again, later > number) == (watched.id, True)
 
 
+@pytest.mark.parametrize(
+    ("definition", "mailed"),
+    [
+        (Definition("error_rate", "percent", Decimal(50), Period("rolling", hours=24)), "alert 50"),
+        (Definition("error_rate", "count", Decimal(1), Period("rolling", hours=720)), "alert 1"),
+        (Definition("latency_p95", "ms", Decimal(310), Period("rolling", hours=1)), "warning 30"),
+        (Definition("latency_p95", "ms", Decimal(310), Period("rolling", hours=168)), "warning 30"),
+        (Definition("request_volume", "count", Decimal(2), Period("rolling", hours=6)), "alert 2"),
+        (Definition("budget", "chf", Decimal(1), Period("created")), "alert 1.0"),
+    ],
+)
+async def test_each_type_is_judged_with_the_rights_of_the_jobs_process(
+    jobs, new_account, make, spend, definition, mailed
+):
+    account = await new_account()
+    await make(account, definition)
+    for status in (200, 500):
+        spend(account, "1", status=status, latency_ms=290.0)
+    assert await look(jobs, account) == 1
+    (subject,) = await subjects(jobs)
+    assert subject.startswith(mailed)
+
+
 async def test_up_to_where_all_was_looked_at_is_noted_and_never_goes_back(jobs):
     assert await judged_up_to(jobs) == 0
     assert await judged_up_to(jobs, 7) == 7
