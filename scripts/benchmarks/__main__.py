@@ -13,6 +13,7 @@ from typing import Any
 
 from scripts.benchmarks import report
 from scripts.benchmarks.contestants import Field, absent_peers, started
+from scripts.benchmarks.dashboard import measure_dashboard, page_table
 from scripts.benchmarks.instructions import instructions_per_request, is_possible
 from scripts.benchmarks.processes import cores
 from scripts.benchmarks.requests import SCENARIOS, measure, soak, warm_up
@@ -28,6 +29,8 @@ _CONTESTANTS = 3
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = _parse(arguments)
+    if options.dashboard:
+        return _dashboard(options)
     core, others = cores()
     if core is not None:
         os.sched_setaffinity(0, others)
@@ -37,6 +40,15 @@ def main(arguments: list[str] | None = None) -> int:
             found = _measure(options, field, folder)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+def _dashboard(options: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory(prefix="metrion-bench-") as name:
+        pages = measure_dashboard(Path(name), options.rows, options.models, rounds=20)
+    print(page_table(pages))
+    if options.json:
+        options.json.write_text(json.dumps([asdict(each) for each in pages], indent=2) + "\n")
     return 0
 
 
@@ -90,6 +102,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="of all contestants in turn")
     parser.add_argument("--rows", type=int, default=100_000, help="that wait; 0: none")
     parser.add_argument("--workers", type=int, default=0, help="to compare with one; 0: none")
+    parser.add_argument(
+        "--dashboard", action="store_true", help="only its pages, over --rows requests in 90 days"
+    )
+    parser.add_argument("--models", type=int, default=8, help="among those (default: 8)")
     parser.add_argument("--soak", type=int, default=0, help="requests, and memory meanwhile")
     parser.add_argument("--instructions", action="store_true", help="count them (minutes)")
     parser.add_argument("--json", type=Path, help="write everything to this file")
