@@ -208,6 +208,8 @@ class Eraser:
                 deleted = await self._delete_mails(database, erasure)
                 await _put_receipt(database, erasure, deleted)
             case _:
+                # again: one may have been on its way when the others were deleted
+                await self._delete_mails(database, erasure)
                 if not await _reach(database, erasure, "done"):
                     await _postpone(database, erasure, _RECEIPT_PAUSE_SECONDS, None)
                 return True

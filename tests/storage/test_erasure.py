@@ -247,6 +247,24 @@ async def test_a_session_that_comes_while_the_request_is_committed_is_refused(ap
         await signing_in
 
 
+async def test_nothing_is_mailed_about_an_account_that_is_being_erased(
+    api, database, administrator, ada, new_account
+):
+    other = await new_account()
+    await ask(api, database, ada.id)
+    for account in (ada, other):
+        async with api.account(account.id) as connection:
+            is_new = await put_mail(
+                connection,
+                account_id=account.id,
+                key=f"alert:{account.id}",
+                recipient="x@erased.invalid",
+                subject="An alert",
+                text="100 %",
+            )
+        assert is_new == (account is other)
+
+
 async def test_the_address_can_sign_up_again_while_the_old_account_is_being_erased(
     api, database, administrator, as_jobs, eraser, mail_folder, ada
 ):
@@ -284,9 +302,10 @@ async def test_everything_goes_and_the_receipt_says_so(
     assert await eraser.carry_on(as_jobs) == 1
     assert stripe.cancelled == [ada.id]
 
-    # the receipt waits, and is all that has the address
+    # the receipt waits; it and whoever looks after it are all that has the address
     assert rows_with(administrator, str(ada.id), tables(administrator)) == {}
-    assert rows_with(administrator, ADA, [*tables(administrator), "erasures"]) == {"outbox": 1}
+    assert rows_with(administrator, ADA, tables(administrator)) == {"outbox": 1}
+    late = keep_mail(mail_folder, ADA)  # it was just being written
     assert state(administrator, erasure_id)["state"] == "receipt"
     assert await eraser.carry_on(as_jobs) == 0
     text = await send_receipt(as_jobs)
@@ -294,6 +313,7 @@ async def test_everything_goes_and_the_receipt_says_so(
     assert await eraser.carry_on(as_jobs) == 1
     done = state(administrator, erasure_id)
     assert (done["state"], done["account_id"], done["email"]) == ("done", None, None)
+    assert not late.exists()
     assert rows_with(administrator, ADA, [*tables(administrator), "erasures"]) == {}
     assert rows_with(administrator, str(ada.id), [*tables(administrator), "erasures"]) == {}
     assert await eraser.carry_on(as_jobs) == 0

@@ -15,8 +15,9 @@ DROP FUNCTION metrion.gone_accounts(uuid[]), metrion.forget_erasures(integer),
   metrion.request_erasure(uuid, bytea[], text);
 SET ROLE metrion_owner;
 DROP TRIGGER refuse_erased ON metrion.sessions;
+DROP TRIGGER drop_mail_of_erased ON metrion.outbox;
 SET ROLE metrion_definer;
-DROP FUNCTION metrion.refuse_erased();
+DROP FUNCTION metrion.refuse_erased(), metrion.drop_mail_of_erased();
 SET ROLE metrion_owner;
 REVOKE CREATE ON SCHEMA metrion FROM metrion_definer;
 DROP POLICY erase ON metrion.tokens;

@@ -6,7 +6,7 @@
 --   requested  nobody gets in any more: token, sessions and codes are gone, the address is free
 --   cancelled  nothing is paid for any more; only from here on is anything else deleted
 --   purged     no row is left, nor the account's own; no row that is still under way comes back
---   receipt    the receipt is in the outbox, and the address nowhere else
+--   receipt    the receipt is in the outbox
 --   done       it was sent; what stays are counts, times and a keyed digest of the address
 --
 -- The row outlives the account, so it has no foreign key.
@@ -28,11 +28,11 @@ CREATE TABLE metrion.erasures (
   due_at timestamptz NOT NULL DEFAULT now(),
   last_error text,
   CHECK (state = 'done' OR account_id IS NOT NULL),
-  CHECK (state IN ('receipt', 'done') OR email IS NOT NULL)
+  CHECK (state = 'done' OR email IS NOT NULL)
 );
 CREATE INDEX erasures_due ON metrion.erasures (due_at) WHERE state <> 'done';
 COMMENT ON COLUMN metrion.erasures.account_id IS 'NULL: it is done, nothing is of this account';
-COMMENT ON COLUMN metrion.erasures.email IS 'where the receipt goes; NULL: it is in the outbox';
+COMMENT ON COLUMN metrion.erasures.email IS 'where the receipt goes; NULL: it was sent';
 COMMENT ON COLUMN metrion.erasures.address IS 'keyed digest of the address, as in codes';
 COMMENT ON COLUMN metrion.erasures.deleted IS 'kind → rows deleted so far';
 
@@ -114,6 +114,17 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION metrion.refuse_erased() TO metrion_owner;
 
+-- Nor is anything mailed about it any more: its address is not one.
+CREATE FUNCTION metrion.drop_mail_of_erased() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF EXISTS (SELECT FROM metrion.erasures AS e WHERE e.account_id = NEW.account_id) THEN
+    RETURN NULL;
+  END IF;
+  RETURN NEW;
+END $$;
+GRANT EXECUTE ON FUNCTION metrion.drop_mail_of_erased() TO metrion_owner;
+
 -- As in r0001, without those that are being erased: they have no address and no token any more.
 CREATE OR REPLACE FUNCTION metrion.list_accounts(most integer) RETURNS SETOF metrion.accounts
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -160,7 +171,7 @@ BEGIN
   UPDATE metrion.erasures AS e SET state = reached, failures = 0, due_at = now(), last_error = NULL,
     cancelled_at = CASE reached WHEN 'cancelled' THEN now() ELSE e.cancelled_at END,
     done_at = CASE reached WHEN 'done' THEN now() END,
-    email = CASE WHEN reached IN ('receipt', 'done') THEN NULL ELSE e.email END,
+    email = CASE WHEN reached = 'done' THEN NULL ELSE e.email END,
     account_id = CASE WHEN reached = 'done' THEN NULL ELSE e.account_id END
   WHERE e.id = erasure AND e.state = before
     AND (reached <> 'done' OR NOT EXISTS (
@@ -296,4 +307,6 @@ GRANT EXECUTE ON FUNCTION metrion.gone_accounts(uuid[]) TO metrion_proxy;
 SET ROLE metrion_owner;
 CREATE TRIGGER refuse_erased BEFORE INSERT ON metrion.sessions
   FOR EACH ROW EXECUTE FUNCTION metrion.refuse_erased();
+CREATE TRIGGER drop_mail_of_erased BEFORE INSERT ON metrion.outbox
+  FOR EACH ROW EXECUTE FUNCTION metrion.drop_mail_of_erased();
 REVOKE CREATE ON SCHEMA metrion FROM metrion_definer;
