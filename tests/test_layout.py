@@ -18,8 +18,11 @@ TOP_LEVEL = {
 }
 # Tested as a whole, by what they do to a database: tests/storage/test_migrate.py.
 TESTED_TOGETHER = "storage/migrations/*"
-# Tests of what is no Python module: the schema, and who sees what in it.
-TESTS_OF_THE_SCHEMA = {"tests/storage/test_catalogue.py", "tests/storage/test_isolation.py"}
+# Tests of what is no Python module: the schema, who sees what in it, and the API's document.
+TESTS_OF_THE_SCHEMA = {
+    *("tests/storage/test_catalogue.py", "tests/storage/test_isolation.py"),
+    "tests/api/test_conformance.py",
+}
 
 
 def modules() -> Iterator[Path]:

@@ -67,7 +67,9 @@ async def _measure(
     ) as client:
         for name, path, query in _pages():
             figures.append(await _time(client, name, path, query, rounds))
-        far = {"range": "90d", "limit": str(_PAGE_ROWS), "cursor": await _far_cursor(client)}
+        far = {"range": "90d", "limit": str(_PAGE_ROWS)}
+        if cursor := await _far_cursor(client):
+            far["cursor"] = cursor
         figures.append(await _time(client, f"logs, page {_FAR_PAGE:,}", "logs", far, rounds))
     await app.state.services.close()
     return figures
@@ -115,11 +117,13 @@ async def _time(
 async def _far_cursor(client: httpx.AsyncClient) -> str:
     """Return where a page far behind begins, reached by pages of the largest size."""
     left, cursor = (_FAR_PAGE - 1) * _PAGE_ROWS, ""
-    while left:
+    while left > 0:
         query = {"range": "90d", "limit": str(min(left, 1000))} | (
             {"cursor": cursor} if cursor else {}
         )
         page = (await client.get("/api/v1/logs", params=query)).json()
+        if page["next_cursor"] is None:  # there are not that many
+            break
         cursor, left = page["next_cursor"], left - len(page["items"])
     return cursor
 

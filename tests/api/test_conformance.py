@@ -44,6 +44,8 @@ def operations(api: httpx.Client) -> Iterator[Any]:
             yield operation
 
 
+# the server is a thread of this process, and may draw a random number meanwhile
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @pytest.mark.parametrize("headers", CALLERS, indirect=True)
 def test_every_answer_is_one_that_the_document_names(api, headers):
     wrong: dict[str, str] = {}
