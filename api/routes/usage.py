@@ -75,6 +75,7 @@ _OF_MODEL: Final = (
     *("requests", "errors", "cached", "total_tokens", "unpriced", "unreported", "unsaved"),
     *("cost_usd", "saved_usd"),
 )
+_OF_REQUESTER: Final = (*_FEW, "total_tokens", "errors", "last_at")
 _COUNTS: Final = ("requests", "errors")
 
 
@@ -282,7 +283,7 @@ async def requesters(
 ) -> Requesters:
     """Return who made the requests: the labels sent in `x-metrion-user`."""
     async with services.database.account(caller.account_id) as connection:
-        groups = await usage.group(connection, window, wanted, ("requester",))
+        groups = await usage.group(connection, window, wanted, ("requester",), _OF_REQUESTER)
         currency = await _currency(services, connection)
     found = dearest(groups)
     return Requesters(
