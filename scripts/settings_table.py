@@ -1,11 +1,11 @@
-"""`python -m scripts.settings_table`: writes the README's table of settings, made from `Settings`."""
+"""`python -m scripts.settings_table`: writes the README's table of settings, from `Settings`."""
 
 import re
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from storage.settings import ENV_PREFIX, Settings
 
@@ -44,7 +44,7 @@ def _plain(default: Any) -> str:
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, tuple):
-        return ", ".join(default)
+        return ", ".join(cast("tuple[str, ...]", default))
     if isinstance(default, float | Decimal):
         return f"{default:f}".rstrip("0").rstrip(".")
     return str(default)

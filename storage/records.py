@@ -84,9 +84,10 @@ async def ask(
     statement = _Statement(wanted, questions.values())
     # text, because it is put together ten times as fast: only names of this module are in it
     rows = await connection.execute(text(statement.sql), statement.parameters)
-    found: list[list[Answer]] = [[] for _ in questions]
+    found: list[list[Answer]] = [list[Answer]() for _ in questions]
     for number, *values in rows.all():
-        found[number].append(dict[str, Any](zip(statement.columns, values, strict=True)))
+        answer = dict[str, Any](zip(statement.columns, values, strict=True))
+        found[int(number)].append(answer)
     return dict(zip(questions, found, strict=True))
 
 
