@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from scripts.benchmarks import report
-from scripts.benchmarks.contestants import Field, absent_peers, started
+from scripts.benchmarks.contestants import Field, started
 from scripts.benchmarks.dashboard import measure_dashboard, page_table
 from scripts.benchmarks.instructions import instructions_per_request, is_possible
+from scripts.benchmarks.peers import absent_peers
 from scripts.benchmarks.processes import cores
 from scripts.benchmarks.requests import SCENARIOS, measure, soak, warm_up
 from scripts.benchmarks.rows import measure_rows

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import shutil
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 from addons.providers import load_providers
+from scripts.benchmarks.peers import Peer, peers
 from scripts.benchmarks.processes import MeasuredProcess, cores, url_of
 from scripts.child_environment import base_environment, child_environment
 from scripts.installation import prepare_demo
@@ -25,7 +25,6 @@ _CHAT_PATH = "/v1/chat/completions"
 _STREAMING = ("--set", "stream_large_bodies=1m")
 # Without a limit on its own work the measurement would be one of refusals.
 _RATE_PER_MINUTE = 1_000_000_000
-PEERS = ("nginx", "envoy", "litellm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +34,14 @@ class Contestant:
     Attributes:
         path: where it takes chat requests.
         key: what it is sent as the caller's key.
+        streams: the stand-in can be told through it how a stream shall be.
     """
 
     name: str
     process: MeasuredProcess
     path: str
     key: str
+    streams: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Field:
     """All who take part.
 
     Attributes:
-        contestants: by name; `direct`, `mitmdump` and `metrion`.
+        contestants: by name; `direct`, `mitmdump`, `metrion`, and peers that are installed.
         metrion: the installation's settings.
         postgres_pid: of its database.
         provider: the stand-in's origin.
@@ -79,12 +80,19 @@ def started(folder: Path) -> Generator[Field]:
         metrion = stack.enter_context(
             MeasuredProcess(metrion_command(), metrion_environment(settings), folder, core=core)
         )
+        contestants = [
+            Contestant("direct", provider, _CHAT_PATH, _KEY),
+            Contestant("mitmdump", bare, _CHAT_PATH, _KEY),
+            Contestant("metrion", metrion, f"/api/proxy/openai{_CHAT_PATH}", token),
+        ]
+        for peer in peers(folder, origin):
+            process = _peer_process(peer, folder, core)
+            stack.enter_context(process)
+            contestants.append(
+                Contestant(peer.program, process, _CHAT_PATH, _KEY, peer.passes_headers)
+            )
         yield Field(
-            {
-                "direct": Contestant("direct", provider, _CHAT_PATH, _KEY),
-                "mitmdump": Contestant("mitmdump", bare, _CHAT_PATH, _KEY),
-                "metrion": Contestant("metrion", metrion, f"/api/proxy/openai{_CHAT_PATH}", token),
-            },
+            {contestant.name: contestant for contestant in contestants},
             settings,
             server.pid or 0,
             origin,
@@ -121,6 +129,14 @@ def _mitmdump(origin: str, folder: Path, core: int | None) -> MeasuredProcess:
     return MeasuredProcess(command, base_environment(), folder, core=core)
 
 
+def _peer_process(peer: Peer, folder: Path, core: int | None) -> MeasuredProcess:
+    environment = base_environment() | dict(peer.environment)
+    process = MeasuredProcess(peer.command, environment, folder, core=core)
+    for name, content in peer.configuration.items():
+        (folder / name).write_text(content.replace("{port}", str(process.port)))
+    return process
+
+
 def chat_request(
     contestant: Contestant, *, streamed: bool, pace: float = 0.0, cached: bool = False
 ) -> bytes:
@@ -151,8 +167,3 @@ def chat_request(
         *(["x-metrion-cache: true"] if cached else []),
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def absent_peers() -> list[str]:
-    """Programs that one would like to compare with, and that are not installed here."""
-    return [name for name in PEERS if shutil.which(name) is None]

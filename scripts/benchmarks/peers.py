@@ -1,0 +1,102 @@
+"""Other gateways, measured beside Metrion where they are installed; nothing of them is needed.
+
+They do less: nginx passes bytes on, LiteLLM translates and keeps no rows without a database.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_NGINX: Final = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 512; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/nginx-body;
+    proxy_temp_path {folder}/nginx-proxy;
+    fastcgi_temp_path {folder}/nginx-fastcgi;
+    uwsgi_temp_path {folder}/nginx-uwsgi;
+    scgi_temp_path {folder}/nginx-scgi;
+    upstream provider {{ server {host}; keepalive 64; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://provider;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+        }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """How a program is started as a gateway to one provider.
+
+    Attributes:
+        program: its name, also in the table.
+        command: with `{port}` where the port goes.
+        environment: what it needs beside the usual.
+        configuration: file name → content; `{port}` is put in as well.
+        passes_headers: the provider gets the client's headers, so that streams can be told how
+            long to be.
+    """
+
+    program: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    configuration: Mapping[str, str]
+    passes_headers: bool
+
+
+def peers(folder: Path, provider: str) -> list[Peer]:
+    """Those that are installed.
+
+    Args:
+        folder: for their files.
+        provider: the stand-in's origin.
+    """
+    return [peer for peer in _known(folder, provider) if shutil.which(peer.program)]
+
+
+def absent_peers() -> list[str]:
+    """The names of those that are not."""
+    return [peer.program for peer in _known(Path(), "") if not shutil.which(peer.program)]
+
+
+def _known(folder: Path, provider: str) -> tuple[Peer, ...]:
+    host = provider.removeprefix("http://")
+    model = {
+        "model_name": "gpt-4o-mini",
+        "litellm_params": {
+            "model": "openai/gpt-4o-mini",
+            "api_base": f"{provider}/v1",
+            "api_key": "sk-bench-not-a-real-key",
+        },
+    }
+    nginx = _NGINX.format(folder=folder, host=host, port="{port}")
+    return (
+        Peer(
+            "nginx",
+            ("nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")),
+            {},
+            {"nginx.conf": nginx},
+            passes_headers=True,
+        ),
+        Peer(
+            "litellm",
+            ("litellm", "--config", str(folder / "litellm.yaml"), "--port", "{port}"),
+            # it would fetch its prices from the network
+            {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"},
+            {"litellm.yaml": json.dumps({"model_list": [model]})},  # JSON is YAML
+            passes_headers=False,
+        ),
+    )

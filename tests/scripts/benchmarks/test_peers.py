@@ -1,0 +1,33 @@
+"""Other gateways: found by their names, started with files of their own."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scripts.benchmarks.peers import absent_peers, peers
+
+
+@pytest.fixture
+def only_litellm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "litellm"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def test_those_that_are_installed_take_part_and_the_others_are_named(only_litellm, tmp_path):
+    (litellm,) = peers(tmp_path, "http://127.0.0.1:9")
+    assert absent_peers() == ["nginx"]
+    assert "{port}" in litellm.command
+    settings = json.loads(litellm.configuration["litellm.yaml"])
+    assert settings["model_list"][0]["litellm_params"]["api_base"] == "http://127.0.0.1:9/v1"
+    assert not litellm.passes_headers
+
+
+def test_nginx_passes_on_to_the_stand_in(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/sbin/{name}")
+    nginx, _ = peers(tmp_path, "http://127.0.0.1:9")
+    assert "server 127.0.0.1:9;" in nginx.configuration["nginx.conf"]
+    assert "listen 127.0.0.1:{port};" in nginx.configuration["nginx.conf"]
+    assert nginx.passes_headers
