@@ -32,10 +32,11 @@ from mitmproxy.master import Master
 from mitmproxy.proxy import layer, mode_specs
 from mitmproxy.proxy.mode_servers import ServerInstance
 from mitmproxy.proxy.mode_specs import ProxyMode
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from addons.bounded_view import BoundedView
 from addons.commands import MetrionCommands
-from addons.connections import Acceptor, FlowClient, Held, drain
+from addons.connections import Acceptor, FlowClient, Held, close_socket, closed, drain
 from addons.content_view import MetrionContentview
 from addons.direct.server import DirectServer
 from addons.inspection import MARK, facts_in
@@ -205,11 +206,6 @@ class MetrionAddon:
         """How many clients there are."""
         return len(self._layers) + (self._direct.clients if self._direct is not None else 0)
 
-    @property
-    def idle_connections(self) -> int:
-        """Connections to providers that are kept for the next request of anybody."""
-        return self._direct.pool.idle if self._direct is not None else 0
-
     def _held(self) -> dict[str, Held]:
         """All connections of clients, of either wire."""
         server = _proxy_server()
@@ -322,6 +318,11 @@ class MetrionAddon:
             logger.info("an answer was not read to its end: its client had left")
         finally:
             del self._layers[client.id]
+            await closed(_proxy_server(), client.id)
+
+    def server_disconnected(self, data: ServerConnectionHookData) -> None:
+        """See that the provider's socket is closed."""
+        close_socket(_proxy_server(), data.client.id, data.server)
 
     async def metrion_step(self, step: "asyncio.Task[object]") -> None:
         """Wait for a step of the gateway (see `MetrionStepHook`)."""

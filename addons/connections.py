@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Connection
 
 from addons.layer import GatewayLayer, ServerStops
 
@@ -148,6 +149,32 @@ class FlowClient:
         handler = self._server.connections.get(self._client_id)
         if handler is not None:
             await handler.server_event(ServerStops())
+
+
+async def closed(server: Proxyserver, client_id: str) -> None:
+    """Wait until the connections of a client that are being closed are closed.
+
+    mitmproxy closes one by cancelling its task, and cancels all of a client that has left: a task
+    that is cancelled twice leaves its socket to the garbage collector.
+    """
+    handler = server.connections.get(client_id)
+    transports = handler.transports.values() if handler is not None else ()
+    tasks = [each.handler for each in transports if each.handler and each.handler.cancelling()]
+    if tasks:
+        await asyncio.wait(tasks, timeout=_CUT_SECONDS)
+    if handler is not None:
+        close_socket(server, client_id, handler.client)
+
+
+def close_socket(server: Proxyserver, client_id: str, connection: Connection) -> None:
+    """Close a connection that has ended, if mitmproxy has not.
+
+    A task that is cancelled while it waits its turn to tell of what it has read ends without that.
+    """
+    handler = server.connections.get(client_id)
+    io = handler.transports.get(connection) if handler is not None else None
+    if io is not None and isinstance(io.writer, asyncio.StreamWriter):
+        io.writer.close()
 
 
 async def drain(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from addons import rate_window
+from addons import rate_window, shared_store
 from addons.rate_window import WINDOW_SECONDS, MemoryWindow, RateWindow, SharedWindow
 from addons.shared_store import SharedStore
 
@@ -148,8 +148,12 @@ class TestMemoryWindow:
 
 
 @pytest.fixture
-async def stores(valkey):
-    """What four processes have: connections of their own to one server."""
+async def stores(valkey, monkeypatch):
+    """What four processes have: connections of their own to one server.
+
+    Here they share one event loop, so thousands of replies may well take a busy machine a second.
+    """
+    monkeypatch.setattr(shared_store, "REPLY_SECONDS", 30.0)
     stores = [SharedStore(valkey.url, CollectorRegistry()) for _ in range(4)]
     tasks = [asyncio.create_task(store.run_forever()) for store in stores]
     for store in stores:
