@@ -29,6 +29,7 @@ def test_rotating_and_retiring_say_what_was_done(database, token, capsys):
         "tokens.sealed: 0 of 1",
         "tokens.sealed: 1 of 1",
         "provider_keys.sealed: 0 of 0",
+        "response_cache.sealed: 0 of 0",
         "master key 2 is active and new",
         "sealed again: 1 values",
         "no value needs an older key: --retire drops them",

@@ -16,7 +16,7 @@ ACCOUNTS, PROVIDERS = 7, ("openai", "anthropic")
 
 # Digests of what lives for minutes or days and is looked up under every key of the ring: with an
 # old key they end, and people sign in again.
-SHORT_LIVED = {"sessions.digest", "codes.digest", "codes.address"}
+SHORT_LIVED = {"sessions.digest", "codes.digest", "codes.address", "erasures.address"}
 
 
 @pytest.fixture

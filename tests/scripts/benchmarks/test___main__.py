@@ -17,8 +17,11 @@ def test_it_measures_everything_and_writes_json(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(result.read_text())
     assert list(found["requests"]) == [scenario.name for scenario in SCENARIOS]
-    for contestants in found["requests"].values():
-        assert list(contestants) == ["direct", "mitmdump", "metrion"]
+    for scenario in SCENARIOS:
+        contestants = found["requests"][scenario.name]
+        # only Metrion stores answers; peers may be installed
+        usual = ["metrion"] if scenario.cached else ["direct", "mitmdump", "metrion"]
+        assert list(contestants)[:3] == usual
         assert all(each["cpu_us"] > 0 and each["requests"] for each in contestants.values())
         assert contestants["metrion"]["postgres_us"] > 0
     assert found["rows"]["rows"] == 500
