@@ -72,9 +72,13 @@ async def _send(port: int, request: bytes, connections: int, goes_on: _Condition
             lambda: _Client(request, sample, goes_on), "127.0.0.1", port
         )
         clients.append(client)
-    for client in clients:
-        client.send()
-    await asyncio.gather(*(client.done for client in clients))
+    try:
+        for client in clients:
+            client.send()
+        await asyncio.gather(*(client.done for client in clients))
+    finally:
+        for client in clients:
+            client.close()
     return sample
 
 
@@ -101,6 +105,11 @@ class _Client(asyncio.Protocol):
         self._begun = time.perf_counter()
         if self._transport is not None:
             self._transport.write(self._request)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.close()
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -129,8 +138,7 @@ class _Client(asyncio.Protocol):
                 self.done.set_result(None)
             else:
                 self.done.set_exception(error)
-        if self._transport is not None:
-            self._transport.close()
+        self.close()
 
 
 def _is_whole(received: bytes) -> bool:
