@@ -1,4 +1,5 @@
 import logging
+import time
 import uuid
 
 import httpx
@@ -24,6 +25,10 @@ def test_a_request_is_logged_by_route_and_status_only(
 ):
     with caplog.at_level(logging.INFO, "metrion.api"):
         answer = api_alone.get("/nowhere/secret?key=secret", headers={"x-secret": "secret"})
+        # the server's thread writes the line when the answer has left
+        deadline = time.monotonic() + 10
+        while not caplog.records and time.monotonic() < deadline:
+            time.sleep(0.005)
     (record,) = [each for each in caplog.records if each.message == "request"]
     assert record.__dict__["request_id"] == answer.headers["x-metrion-request-id"]
     assert record.__dict__["route"] == "unknown"
