@@ -89,7 +89,9 @@ def everything_of(client: httpx.Client, document: dict[str, Any], walk: Walk) ->
             answer = client.get(path.format(**walk.ids))
             assert answer.status_code == 200, path
             # times that go on by themselves are no change
-            seen[path] = re.sub(r'"(projection|last_seen_at|exported_at)": ?[^,}]+', "", answer.text)
+            seen[path] = re.sub(
+                r'"(projection|last_seen_at|exported_at)": ?[^,}]+', "", answer.text
+            )
     return seen
 
 
