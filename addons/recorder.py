@@ -162,6 +162,7 @@ class Recorder:
     def close(self, timeout: float) -> None:
         """Write what can be written within `timeout` seconds; the rest stays in the journal."""
         self._deadline = time.monotonic() + timeout
+        self._journal.sync()  # the last rows too can be read now
         self._closing.set()
         self._wake.set()
         for thread in self._threads:
@@ -188,7 +189,8 @@ class Recorder:
                 if time.monotonic() - adopted_at >= _ADOPT_SECONDS:
                     adopted_at = time.monotonic()
                     self._adopt()
-                if not self._carry() and self._closing.is_set():
+                is_last = self._closing.is_set()  # asked first: what came before it is read
+                if not self._carry() and is_last:
                     return
             except Exception:  # noqa: BLE001 - this thread must not end: rows would pile up
                 _log.exception("The recorder failed; it will try again")
