@@ -48,6 +48,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables that tests made (`table`), also those of other processes."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, text in report.user_properties:
+            if name == "table" and report.when == "call":
+                terminalreporter.section(report.nodeid)
+                terminalreporter.write_line(text)
+
+
+@pytest.fixture
+def table(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Text that belongs into the run's summary: what a proof has measured."""
+    return lambda text: record_property("table", text)
+
+
 @dataclass(frozen=True)
 class FreshDatabase:
     """A migrated, empty database with everything that belongs to it."""
