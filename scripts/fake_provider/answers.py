@@ -9,13 +9,17 @@ SSE_TYPE = b"text/event-stream; charset=utf-8"
 
 
 class Answer(NamedTuple):
-    """Status, type, own headers (raw lines, each ended) and body: whole, or event by event."""
+    """Status, type, own headers (raw lines, each ended) and body: whole, or event by event.
+
+    `echo` is the key that came with the request, where a careless provider says it again.
+    """
 
     status: int
     content_type: bytes
     body: bytes
     events: tuple[bytes, ...] | None = None
     headers: bytes = b""
+    echo: bytes = b""
 
 
 def to_json(value: Any) -> bytes:

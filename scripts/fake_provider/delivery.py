@@ -62,13 +62,14 @@ def plan(reply: Reply, *, head_only: bool = False) -> Plan:
     pieces = [piece for piece in pieces if piece] if has_body else []
     cut = knobs.close or knobs.stall
     if cut:
-        return _cut_off(knobs, cut, _interim(knobs) + start, pieces, framing)
+        return _cut_off(knobs, cut, _interim(reply) + start, pieces, framing)
     pieces = _framed(pieces, framing)
     if framing == "chunked" and has_body:
         # With the last piece, as servers do: a slow stream's end is not a write of its own.
-        pieces = [*pieces[:-1], b"".join(pieces[-1:]) + b"0\r\n\r\n"]
+        trailer = b"x-you-sent: %b\r\n" % answer.echo if knobs.echo_in == "trailer" else b""
+        pieces = [*pieces[:-1], b"".join(pieces[-1:]) + b"0\r\n%b\r\n" % trailer]
     ending = "fin" if framing == "close" or knobs.connection == "close" else "keep"
-    return Plan(_interim(knobs) + start, pieces, ending)
+    return Plan(_interim(reply) + start, pieces, ending)
 
 
 def _cut_off(
@@ -88,8 +89,11 @@ def _events(events: tuple[bytes, ...], reply: Reply) -> list[bytes]:
     return [*events[: reply.knobs.error_at], error_event(reply.family)]
 
 
-def _interim(knobs: Knobs) -> bytes:
+def _interim(reply: Reply) -> bytes:
+    knobs = reply.knobs
     hints = b"link: </style.css>; rel=preload; as=style\r\n"
+    if knobs.echo_in == "interim":
+        hints += b"x-you-sent: %b\r\n" % reply.answer.echo
     return b"".join(
         b"HTTP/1.1 %d Interim\r\n%b\r\n" % (status, hints if status != 100 else b"")  # noqa: PLR2004
         for status in knobs.informational

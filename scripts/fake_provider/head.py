@@ -78,7 +78,13 @@ def render_head(reply: Reply, framing: Framing, length: int) -> bytes:
     answer, knobs = reply.answer, reply.knobs
     own, id_name = _OWN_HEADERS[reply.family]
     status = _STATUS_LINES.get(answer.status) or b"HTTP/1.1 %d Unusual\r\n" % answer.status
+    if knobs.echo_in == "reason":
+        status = b"HTTP/1.1 %d Not %b\r\n" % (answer.status, answer.echo)
     parts = [status, _date_line()]
+    if knobs.echo_in == "header":
+        parts.append(b"x-you-sent: %b\r\n" % answer.echo)
+    elif knobs.echo_in == "header-name":
+        parts.append(b"x-%b: 1\r\n" % answer.echo)
     if answer.content_type:
         parts += [b"content-type: ", answer.content_type, b"\r\n"]
         if knobs.encoding:

@@ -13,6 +13,7 @@ Garbage = Literal[
     "text", "binary", "two-lengths", "length-and-chunked", "fold", "endless-head", "bad-chunk"
 ]
 Ending = Literal["fin", "rst"]
+EchoPlace = Literal["reason", "header", "header-name", "interim", "trailer"]
 
 _PREFIX = b"x-fake-"
 
@@ -67,6 +68,7 @@ class Knobs:
         model: the model that the answer names instead of the one that was asked for.
         redirect: answer 307 (or `status`) with this location.
         echo: put the request's headers into the answer's text, as a careless provider would.
+        echo_in: put the key that came into this part of the answer instead.
         informational: interim responses before the final one, such as `100,103`.
         connection: `close` announces and does it.
     """
@@ -89,6 +91,7 @@ class Knobs:
     model: str | None = None
     redirect: str | None = None
     echo: bool = False
+    echo_in: EchoPlace | None = None
     informational: tuple[int, ...] = field(default=())
     connection: Literal["close"] | None = None
 
@@ -120,6 +123,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "garbage": get_args(Garbage),
     "close_with": get_args(Ending),
     "connection": ("close",),
+    "echo_in": get_args(EchoPlace),
 }
 _INTEGERS = {"status", "retry_after", "events", "chunk", "error_at", "big"}
 _SECONDS = {"delay", "interval"}

@@ -117,6 +117,8 @@ def respond(request: Request, number: int) -> Reply:
         answer = _error(family, 400, f"fake provider: {error}", number)
     except Refusal as refusal:
         answer = _error(family, refusal.status, refusal.message, number)
+    if knobs.echo_in:
+        answer = answer._replace(echo=_key_of(family, request.fields, query))
     return Reply(answer, knobs, family, number)
 
 
@@ -174,15 +176,18 @@ def _body(request: Request) -> dict[str, Any]:
     return cast("dict[str, Any]", body)
 
 
-def _check_key(family: Family, fields: dict[bytes, bytes], query: dict[str, str]) -> None:
+def _key_of(family: Family, fields: dict[bytes, bytes], query: dict[str, str]) -> bytes:
     scheme, _, token = fields.get(b"authorization", b"").partition(b" ")
     bearer = token if scheme.lower() == b"bearer" else b""
     if family == "anthropic":
-        key = fields.get(b"x-api-key") or bearer
-    elif family == "gemini":
-        key = fields.get(b"x-goog-api-key") or query.get("key", "").encode() or bearer
-    else:
-        key = bearer
+        return fields.get(b"x-api-key") or bearer
+    if family == "gemini":
+        return fields.get(b"x-goog-api-key") or query.get("key", "").encode() or bearer
+    return bearer
+
+
+def _check_key(family: Family, fields: dict[bytes, bytes], query: dict[str, str]) -> None:
+    key = _key_of(family, fields, query)
     if not key:
         raise Refusal(401, "You didn't provide an API key.")
     if OUR_TOKEN in key or not _KEY.match(key):

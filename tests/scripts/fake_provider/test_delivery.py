@@ -147,3 +147,13 @@ def test_garbage_is_all_there_is(kind: str):
     assert result.start
     assert result.pieces == []
     assert result.ending == "fin"
+
+
+def test_the_key_can_be_said_again_before_and_after_the_answer():
+    def said(place: str) -> Plan:
+        answer = stream_answer(EVENTS)._replace(echo=b"sk-key")
+        return planned(answer, echo_in=place, informational=(103,))
+
+    assert b"x-you-sent: sk-key\r\n\r\nHTTP/1.1 200 OK" in said("interim").start
+    assert said("trailer").pieces[-1].endswith(b"\r\n0\r\nx-you-sent: sk-key\r\n\r\n")
+    assert b"".join((said("interim").start, *said("interim").pieces)).count(b"sk-key") == 1

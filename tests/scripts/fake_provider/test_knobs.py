@@ -28,6 +28,7 @@ def test_every_knob_can_be_turned():
             b"x-fake-model": b"gpt-4o-2024-11-20",
             b"x-fake-redirect": b"http://elsewhere.invalid/",
             b"x-fake-echo": b"1",
+            b"x-fake-echo-in": b"trailer",
             b"x-fake-informational": b"100,103",
             b"x-fake-connection": b"close",
         }
@@ -50,6 +51,7 @@ def test_every_knob_can_be_turned():
         model="gpt-4o-2024-11-20",
         redirect="http://elsewhere.invalid/",
         echo=True,
+        echo_in="trailer",
         informational=(100, 103),
         connection="close",
     )

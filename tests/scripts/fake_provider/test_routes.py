@@ -130,3 +130,15 @@ def test_an_answer_can_be_padded_and_renamed(http: httpx.Client):
     answer = http.post("/v1/chat/completions", json=CHAT, headers=headers)
     assert len(answer.content) > 100_000
     assert answer.json()["model"] == "gpt-4o-2024-11-20"
+
+
+@pytest.mark.parametrize("place", ["reason", "header", "header-name"])
+def test_the_key_can_be_said_again_in_the_head(http: httpx.Client, place: str):
+    answer = http.post("/v1/chat/completions", json=CHAT, headers={"x-fake-echo-in": place})
+    said = {
+        "reason": answer.reason_phrase,
+        "header": answer.headers.get("x-you-sent", ""),
+        "header-name": " ".join(answer.headers),
+    }
+    places = [name for name, text in said.items() if "sk-real-0123456789" in text]
+    assert places == [place]
