@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from addons.providers import load_providers
-from scripts.benchmarks.peers import Peer, peers
+from scripts.benchmarks.peers import CALLERS_KEY, Peer, peers
 from scripts.benchmarks.processes import MeasuredProcess, cores, url_of
 from scripts.child_environment import base_environment, child_environment
 from scripts.installation import prepare_demo
@@ -19,7 +19,6 @@ from storage.migrate import migrate
 from storage.sealing import MasterKeys
 from storage.settings import Settings
 
-_KEY = "sk-bench-not-a-real-key"
 _CHAT_PATH = "/v1/chat/completions"
 # A body of a known length is read whole, as bare mitmdump does; streams pass as they come.
 _STREAMING = ("--set", "stream_large_bodies=1m")
@@ -34,14 +33,12 @@ class Contestant:
     Attributes:
         path: where it takes chat requests.
         key: what it is sent as the caller's key.
-        streams: the stand-in can be told through it how a stream shall be.
     """
 
     name: str
     process: MeasuredProcess
     path: str
     key: str
-    streams: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +78,14 @@ def started(folder: Path) -> Generator[Field]:
             MeasuredProcess(metrion_command(), metrion_environment(settings), folder, core=core)
         )
         contestants = [
-            Contestant("direct", provider, _CHAT_PATH, _KEY),
-            Contestant("mitmdump", bare, _CHAT_PATH, _KEY),
+            Contestant("direct", provider, _CHAT_PATH, CALLERS_KEY),
+            Contestant("mitmdump", bare, _CHAT_PATH, CALLERS_KEY),
             Contestant("metrion", metrion, f"/api/proxy/openai{_CHAT_PATH}", token),
         ]
         for peer in peers(folder, origin):
             process = _peer_process(peer, folder, core)
             stack.enter_context(process)
-            contestants.append(
-                Contestant(peer.program, process, _CHAT_PATH, _KEY, peer.passes_headers)
-            )
+            contestants.append(Contestant(peer.program, process, _CHAT_PATH, CALLERS_KEY))
         yield Field(
             {contestant.name: contestant for contestant in contestants},
             settings,

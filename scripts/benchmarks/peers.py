@@ -1,6 +1,7 @@
 """Other gateways, measured beside Metrion where they are installed; nothing of them is needed.
 
-They do less: nginx passes bytes on, LiteLLM translates and keeps no rows without a database.
+They do less: nginx passes bytes on, LiteLLM translates and keeps no rows without a database. A
+key is checked by those that do not start without one.
 """
 
 import json
@@ -37,6 +38,10 @@ http {{
 """
 
 
+# What callers are sent with where nobody has given them something else.
+CALLERS_KEY: Final = "sk-bench-not-a-real-key"
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """How a program is started as a gateway to one provider.
@@ -46,15 +51,12 @@ class Peer:
         command: with `{port}` where the port goes.
         environment: what it needs beside the usual.
         configuration: file name → content; `{port}` is put in as well.
-        passes_headers: the provider gets the client's headers, so that streams can be told how
-            long to be.
     """
 
     program: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
     configuration: Mapping[str, str]
-    passes_headers: bool
 
 
 def peers(folder: Path, provider: str) -> list[Peer]:
@@ -79,9 +81,11 @@ def _known(folder: Path, provider: str) -> tuple[Peer, ...]:
         "litellm_params": {
             "model": "openai/gpt-4o-mini",
             "api_base": f"{provider}/v1",
-            "api_key": "sk-bench-not-a-real-key",
+            "api_key": CALLERS_KEY,
         },
     }
+    # the provider gets `x-…` headers, by which streams are told how to be
+    general = {"forward_client_headers_to_llm_api": True}
     nginx = _NGINX.format(folder=folder, host=host, port="{port}")
     return (
         Peer(
@@ -89,14 +93,17 @@ def _known(folder: Path, provider: str) -> tuple[Peer, ...]:
             ("nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")),
             {},
             {"nginx.conf": nginx},
-            passes_headers=True,
         ),
         Peer(
             "litellm",
             ("litellm", "--config", str(folder / "litellm.yaml"), "--port", "{port}"),
             # it would fetch its prices from the network
-            {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"},
-            {"litellm.yaml": json.dumps({"model_list": [model]})},  # JSON is YAML
-            passes_headers=False,
+            {
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                "LITELLM_TELEMETRY": "False",
+                "LITELLM_MASTER_KEY": CALLERS_KEY,
+            },
+            # JSON is YAML
+            {"litellm.yaml": json.dumps({"model_list": [model], "general_settings": general})},
         ),
     )

@@ -66,7 +66,7 @@ class Figures:
 def warm_up(field: Field) -> None:
     """Let every contestant do some of each, so that nothing is done for the first time later."""
     for contestant in field.contestants.values():
-        for streamed in (False, True) if contestant.streams else (False,):
+        for streamed in (False, True):
             request = chat_request(contestant, streamed=streamed, cached=True)
             asyncio.run(send_number(contestant.process.port, request, 1, 2))
             request = chat_request(contestant, streamed=streamed)
@@ -86,8 +86,7 @@ def measure(field: Field, seconds: float, rounds: int) -> dict[str, dict[str, Fi
         asked = {
             name: contestant
             for name, contestant in field.contestants.items()
-            if (name == "metrion" or not scenario.cached)
-            and (contestant.streams or not scenario.streamed)
+            if name == "metrion" or not scenario.cached
         }
         taken: dict[str, list[Figures]] = {name: [] for name in asked}
         for _ in range(rounds):

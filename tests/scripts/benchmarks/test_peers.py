@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.benchmarks.peers import absent_peers, peers
+from scripts.benchmarks.peers import CALLERS_KEY, absent_peers, peers
 
 
 @pytest.fixture
@@ -22,7 +22,9 @@ def test_those_that_are_installed_take_part_and_the_others_are_named(only_litell
     assert "{port}" in litellm.command
     settings = json.loads(litellm.configuration["litellm.yaml"])
     assert settings["model_list"][0]["litellm_params"]["api_base"] == "http://127.0.0.1:9/v1"
-    assert not litellm.passes_headers
+    # it checks a key, and passes on what tells the stand-in how a stream shall be
+    assert litellm.environment["LITELLM_MASTER_KEY"] == CALLERS_KEY
+    assert settings["general_settings"]["forward_client_headers_to_llm_api"] is True
 
 
 def test_nginx_passes_on_to_the_stand_in(tmp_path, monkeypatch):
@@ -30,4 +32,3 @@ def test_nginx_passes_on_to_the_stand_in(tmp_path, monkeypatch):
     nginx, _ = peers(tmp_path, "http://127.0.0.1:9")
     assert "server 127.0.0.1:9;" in nginx.configuration["nginx.conf"]
     assert "listen 127.0.0.1:{port};" in nginx.configuration["nginx.conf"]
-    assert nginx.passes_headers
