@@ -139,7 +139,14 @@ def postgres(
     given: str | None = request.config.getoption("--database-url")
     server = EmbeddedPostgres(
         tmp_path_factory.mktemp("postgres"),
-        options={"fsync": "off", "full_page_writes": "off", "max_connections": "200"},
+        options={
+            "fsync": "off",
+            "full_page_writes": "off",
+            "max_connections": "200",
+            # A connection that was given up in the middle of its log-in stays open until the
+            # garbage collector comes by, and DROP DATABASE waits for such a one as for all others.
+            "authentication_timeout": "10s",
+        },
     )
     url = SecretStr(given) if given else server.start(stop_with_thread=True)
     try:
