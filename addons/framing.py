@@ -3,7 +3,8 @@
 No input and no output here, and nothing of mitmproxy: both ways into Metrion (`addons.direct` and
 `addons.wire`) read requests and answers with this, so a request is refused by both or by none.
 What is refused could be read in two ways by two parsers (request smuggling, RFC 9112 section
-11.2), has no end, or names a host of its own. Bodies are read by h11, as in httpx and mitmproxy.
+11.2), has no end, or names a host of its own. Bodies are read by h11, as in httpx and mitmproxy,
+but for the chunks of requests, with which it is too lenient for a gateway.
 """
 
 import re
@@ -27,6 +28,7 @@ _AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\r\n[ \t]|[\x00-\x08\x0b\x0c\x0e-\
 _REQUEST_LINE = re.compile(rb"([A-Za-z]{1,20}) (/[!-~]{0,8191}) (HTTP/1\.[01])\Z")
 _STATUS_LINE = re.compile(rb"(HTTP/1\.[01])[ \t]+(\d{3})(?:[ \t]+([^\r\x00]*))?\Z")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,14}")
 _BAD_REQUEST = 400
 _TOO_LARGE = 431
@@ -258,17 +260,81 @@ def _chunked(value: bytes, version: bytes) -> None:
         raise ValueError("transfer-encoding")
 
 
+class _StrictChunkedReader:
+    """Reads chunks without what h11 forgives around them.
+
+    h11 takes trailers whose lines are folded or end with LF alone, spaces behind a chunk's size,
+    and control characters in its extension: each ends the body elsewhere for some other parser.
+    """
+
+    def __init__(self) -> None:
+        self._left = 0  # of the chunk, in bytes
+        self._line_end = b""  # what is still to come of the one after the chunk
+        self._trailer_bytes = -1  # -1: the last chunk has not come
+
+    def __call__(self, buffer: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
+        """The next event; None if it is not there yet."""
+        if self._line_end and not self._skip_line_end(buffer):
+            return None
+        if self._trailer_bytes < 0 and not self._left and not self._read_size(buffer):
+            return None
+        if self._trailer_bytes >= 0:
+            return self._read_trailers(buffer)
+        data = buffer.maybe_extract_at_most(self._left)
+        if data is None:
+            return None
+        self._left -= len(data)
+        self._line_end = b"" if self._left else b"\r\n"
+        return h11.Data(data=bytes(data))
+
+    def _skip_line_end(self, buffer: ReceiveBuffer) -> bool:
+        data = buffer.maybe_extract_at_most(len(self._line_end)) or b""
+        if not self._line_end.startswith(data):
+            raise MalformedBodyError("a chunk is longer than its size")
+        self._line_end = self._line_end[len(data) :]
+        return not self._line_end
+
+    def _read_size(self, buffer: ReceiveBuffer) -> bool:
+        line = buffer.maybe_extract_next_line()
+        if line is None:
+            return False
+        match = _CHUNK_LINE.fullmatch(line)
+        if match is None:
+            raise MalformedBodyError("a chunk's size is malformed")
+        self._left = int(match[1], 16)
+        if not self._left:
+            self._trailer_bytes = 0
+        return True
+
+    def _read_trailers(self, buffer: ReceiveBuffer) -> h11.EndOfMessage | None:
+        while (taken := buffer.maybe_extract_next_line()) is not None:
+            line = bytes(taken)
+            self._trailer_bytes += len(line)
+            if self._trailer_bytes > HEAD_MAX_BYTES:
+                raise MalformedBodyError("the trailers are too long")
+            if line == b"\r\n":
+                return h11.EndOfMessage()
+            if _AMBIGUOUS.search(line):
+                raise MalformedBodyError("the trailers are malformed")
+            try:
+                _fields([b"", line.removesuffix(b"\r\n")])
+            except ValueError:
+                raise MalformedBodyError("the trailers are malformed") from None
+        return None
+
+
 class BodyReader:
     """Reads the body of one message.
 
     Args:
         size: in bytes; None: chunked; `UNTIL_CLOSE`.
+        of_request: two parsers must never end it in two places; a provider is forgiven more.
     """
 
-    def __init__(self, size: int | None) -> None:
-        self._reader: ChunkedReader | ContentLengthReader | Http10Reader
+    def __init__(self, size: int | None, *, of_request: bool = False) -> None:
+        self._reader: ChunkedReader | _StrictChunkedReader | ContentLengthReader | Http10Reader
         if size is None:
-            self._reader = ChunkedReader()
+            self._reader = _StrictChunkedReader() if of_request else ChunkedReader()
         elif size == UNTIL_CLOSE:
             self._reader = Http10Reader()
         else:

@@ -81,7 +81,7 @@ class GatewayHttp1Server(Http1Server):
             return
         self.request = to_request(head)
         yield ReceiveHttp(RequestHeaders(self.stream_id, self.request, head.body_bytes == 0))
-        self._body = BodyReader(head.body_bytes)
+        self._body = BodyReader(head.body_bytes, of_request=True)
         self.state = self.read_body
         yield from self.state(events.DataReceived(self.conn, b""))
 

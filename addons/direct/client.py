@@ -170,7 +170,7 @@ class ClientConnection(asyncio.Protocol):
                 self._set_deadline(self._door.policy.idle_timeout)  # a head that dribbles in
             return False
         self._deadline = NEVER
-        self._body = BodyReader(head.body_bytes)
+        self._body = BodyReader(head.body_bytes, of_request=True)
         self._closes_after = not head.keeps_alive
         relay = self._relay = Relay(self._door.policy, self)
         relay.tell(relay.head, head, self._peer)

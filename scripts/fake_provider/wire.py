@@ -53,9 +53,15 @@ class _Head(NamedTuple):
 
 
 class RequestReader:
-    """Cuts one connection's bytes into requests."""
+    """Cuts one connection's bytes into requests.
 
-    def __init__(self) -> None:
+    Args:
+        skips_empty_lines: before a request, as RFC 9112 section 2.2 has it for servers; a gateway
+            that sends some is not forgiven.
+    """
+
+    def __init__(self, *, skips_empty_lines: bool = False) -> None:
+        self._skips_empty_lines = skips_empty_lines
         self._buffer = bytearray()
         self._head: _Head | None = None
         self._chunks = bytearray()
@@ -100,6 +106,8 @@ class RequestReader:
         return Request(head.method, head.target, head.persistent, head.fields, head.raw, body)
 
     def _read_head(self) -> _Head | None:
+        while self._skips_empty_lines and self._buffer.startswith(b"\r\n"):
+            del self._buffer[:2]
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(self._buffer) > MAX_HEAD_BYTES:

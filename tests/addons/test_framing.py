@@ -178,7 +178,11 @@ def chunked(pieces: list[bytes]) -> bytes:
     st.lists(st.integers(1, 30), min_size=1, max_size=8),
 )
 def test_chunks_arrive_whole_however_they_are_cut(pieces, cuts):
-    data, reader, buffer = chunked(pieces) + b"next", BodyReader(None), ReceiveBuffer()
+    data, reader, buffer = (
+        chunked(pieces) + b"next",
+        BodyReader(None, of_request=True),
+        ReceiveBuffer(),
+    )
     read, ended, position, turn = b"", False, 0, 0
     while not ended:
         cut = cuts[turn % len(cuts)]
@@ -206,13 +210,49 @@ def test_a_body_may_end_with_its_connection():
     assert reader.ends_with_connection
 
 
-def test_trailers_are_dropped():
-    assert BodyReader(None).read(buffer_of(b"1\r\na\r\n0\r\nX: y\r\n\r\n")) == (b"a", True)
+@pytest.mark.parametrize("of_request", [True, False])
+def test_trailers_are_dropped(of_request):
+    reader = BodyReader(None, of_request=of_request)
+    assert reader.read(buffer_of(b"1\r\na\r\n0\r\nX: y\r\n\r\n")) == (b"a", True)
 
 
 @pytest.mark.parametrize(
     "data", [b"zz\r\n", b"-1\r\n", b"1\r\nab\r\n", b"1;" + b"x" * (HEAD_MAX_BYTES + 1)]
 )
 def test_chunks_that_are_none_end_the_body(data):
+    for of_request in (True, False):
+        with pytest.raises(MalformedBodyError):
+            BodyReader(None, of_request=of_request).read(buffer_of(data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"1 \r\na\r\n0\r\n\r\n",
+        b"000000001\r\na\r\n0\r\n\r\n",
+        b"1\t\r\na\r\n0\r\n\r\n",
+        b"1;a\rb\r\na\r\n0\r\n\r\n",
+        b"1;\0\r\na\r\n0\r\n\r\n",
+        b"1\r\na\r\n0\r\n\nGET / HTTP/1.1\r\n",
+        b"1\r\na\r\n0\r\nX: y\n\r\n",
+        b"1\r\na\r\n0\r\nX: y\r\n z\r\n\r\n",
+        b"1\r\na\r\n0\r\n z\r\n\r\n",
+        b"1\r\na\r\n0\r\nX\r\n\r\n",
+        b"1\r\na\r\n0\r\nX: a\rb\r\n\r\n",
+        b"1\r\na\r\n0\r\n" + b"X: y\r\n" * (HEAD_MAX_BYTES // 6 + 1),
+    ],
+)
+def test_no_request_has_chunks_that_end_elsewhere_for_others(data):
     with pytest.raises(MalformedBodyError):
-        BodyReader(None).read(buffer_of(data))
+        BodyReader(None, of_request=True).read(buffer_of(data))
+
+
+def test_chunks_of_a_request_may_have_extensions_and_come_byte_by_byte():
+    data = b"01;a=b\r\na\r\n2 ;c\r\nbc\r\n0\r\nX: y\r\n\r\nnext"
+    reader, buffer, read, ended = BodyReader(None, of_request=True), ReceiveBuffer(), b"", False
+    for byte in data:
+        buffer += bytes([byte])
+        if not ended:
+            more, ended = reader.read(buffer)
+            read += more
+    assert (read, ended, bytes(buffer)) == (b"abc", True, b"next")

@@ -126,3 +126,16 @@ def test_a_client_that_waits_for_leave_to_send_is_noticed():
     reader.feed(b"{}")
     assert reader.next_request() is not None
     assert not reader.awaits_continue
+
+
+def test_empty_lines_before_a_request_are_skipped_if_wanted():
+    data = b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    lenient = RequestReader(skips_empty_lines=True)
+    lenient.feed(data)
+    request = lenient.next_request()
+    assert request is not None
+    assert request.target == "/"
+    strict = RequestReader()
+    strict.feed(data)
+    with pytest.raises(ProtocolViolation):
+        strict.next_request()
