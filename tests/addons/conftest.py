@@ -5,6 +5,7 @@ Accounts and rows are in memory here; `tests/e2e` has the same with everything r
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -14,10 +15,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
-from mitmproxy import options
+from mitmproxy import certs, options
 from mitmproxy.tools.dump import DumpMaster
 from prometheus_client import CollectorRegistry
 
@@ -151,6 +154,9 @@ class Proxy:
         rows: what it recorded.
     """
 
+    authorities: str
+    """A file with who is trusted to sign certificates of providers."""
+
     def __init__(
         self,
         settings: Settings,
@@ -187,6 +193,7 @@ class Proxy:
             server=False,
             listen_host="127.0.0.1",
             listen_port=0,
+            ssl_verify_upstream_trusted_ca=self.authorities,
             **self._flags,
         )
         self._loop = asyncio.get_running_loop()
@@ -323,6 +330,19 @@ def frozen() -> None:
     """What was imported is no garbage: a collection after each test has little to look at."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_starts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A proxy starts without 80 ms for the same private key and 40 ms for 140 authorities."""
+    bundle = Path(certifi.where()).read_text()
+    end = "-----END CERTIFICATE-----\n"
+    one_authority = tmp_path_factory.mktemp("authorities") / "one.pem"
+    one_authority.write_text(bundle[: bundle.index(end)] + end)
+    Proxy.authorities = str(one_authority)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certs, "load_pem_private_key", functools.cache(certs.load_pem_private_key))
+        yield
 
 
 @pytest.fixture(scope="session")
