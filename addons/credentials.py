@@ -186,16 +186,25 @@ class KeyGuard:
 
     Lengths stay the same, so framing does. Bytes are held back only while they are the beginning
     of the key, which ordinary answers practically never end with.
+
+    Attributes:
+        has_blotted: the key was in the body that was fed.
     """
 
-    __slots__ = ("_held", "_key")
+    __slots__ = ("_held", "_key", "has_blotted")
 
     def __init__(self, key: bytes) -> None:
         self._key = key if len(key) >= _GUARDED_MIN_BYTES else b""
         self._held = b""
+        self.has_blotted = False
 
     def __repr__(self) -> str:
         return "KeyGuard(…)"
+
+    @property
+    def is_holding(self) -> bool:
+        """Bytes are held back that may be the key's beginning."""
+        return bool(self._held)
 
     def blot(self, data: bytes) -> bytes:
         """A whole value without the key in it."""
@@ -207,7 +216,10 @@ class KeyGuard:
         """The next bytes of a body; what may be the key's beginning is held back."""
         if not self._key:
             return data
-        data = self.blot(self._held + data if self._held else data)
+        data = self._held + data if self._held else data
+        if self._key in data:
+            self.has_blotted = True
+            data = self.blot(data)
         begin = self._suspicious_tail(data)
         self._held = data[begin:]
         return data[:begin] if self._held else data

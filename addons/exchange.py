@@ -91,6 +91,16 @@ class BodyFilter(Protocol):
 class KeyFilter(BodyFilter, Protocol):
     """A filter that also takes whole values (see `addons.credentials.KeyGuard`)."""
 
+    @property
+    def has_blotted(self) -> bool:
+        """The key was in the body that was fed."""
+        ...
+
+    @property
+    def is_holding(self) -> bool:
+        """Bytes are held back."""
+        ...
+
     def blot(self, data: bytes) -> bytes:
         """A whole value without the key in it."""
         ...
@@ -215,6 +225,10 @@ class Exchange:
     def is_anonymous(self) -> bool:
         """Pass-through for no account: limited and counted, but nobody's row."""
         return self.mode is Mode.PASS_THROUGH and self.caller is None
+
+    def blot(self, value: bytes) -> bytes:
+        """A value of the provider's without the key in it."""
+        return self.guard.blot(value) if self.guard else value
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a request header; `name` in lower case."""

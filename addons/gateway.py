@@ -24,6 +24,7 @@ from addons.admission import Admission
 from addons.answers import Answer
 from addons.body_budget import BodyBudget
 from addons.body_checker import BodyChecker
+from addons.compressed_guard import CompressedKeyGuard
 from addons.credentials import choose_mode, label, take_credentials
 from addons.exchange import Exchange, Headers, Marks, Mode
 from addons.framing import RequestHead
@@ -221,9 +222,9 @@ class Gateway:
     def responseheaders(self, exchange: Exchange, status: int, headers: Headers) -> Headers:
         """The provider's head has come; the headers that the client gets."""
         exchange.status = status
-        kept = client_headers(headers)
-        if exchange.guard:
-            kept = [(name, exchange.guard.blot(value)) for name, value in kept]
+        # before names are folded to lower case
+        blotted = [(exchange.blot(name), exchange.blot(value)) for name, value in headers]
+        kept = client_headers(blotted)
         values = dict(kept)
         content_type = values.get(b"content-type", b"").decode("latin-1")
         if exchange.usage_filter:
@@ -232,12 +233,11 @@ class Gateway:
                 kept = [header for header in kept if header[0] != b"content-length"]
             else:
                 exchange.usage_filter = None
+        encoding = values.get(b"content-encoding", b"identity").decode("latin-1")
+        if exchange.guard and encoding.lower() != "identity":
+            exchange.guard = CompressedKeyGuard(exchange.guard, encoding)
         if exchange.route:
-            exchange.meter = Meter(
-                exchange.route.endpoint.flavour,
-                content_type,
-                values.get(b"content-encoding", b"").decode("latin-1"),
-            )
+            exchange.meter = Meter(exchange.route.endpoint.flavour, content_type, encoding)
         kept.append((b"x-metrion-request-id", str(exchange.id).encode()))
         if exchange.cache:
             self._cache.begin(exchange, kept)
@@ -245,7 +245,11 @@ class Gateway:
         return kept + answers.cors_headers(exchange)
 
     def responsedata(self, exchange: Exchange, data: bytes) -> bytes:
-        """Bytes of the answer pass by; the bytes that the client gets now."""
+        """Bytes of the answer pass by; the bytes that the client gets now.
+
+        Raises:
+            Refused: 502, nothing more of it may pass.
+        """
         if exchange.marks.first_byte is None:
             exchange.marks.first_byte = time.monotonic()
         # First of all: nothing that looks at the answer shall see a key in it.
@@ -303,8 +307,11 @@ class Gateway:
     def defect(self, exchange: Exchange, error: BaseException) -> Answer:
         """The answer to a defect of Metrion itself, after its row.
 
-        The text of an unknown error may hold anything, so only its type and place are logged.
+        The text of an unknown error may hold anything, so only its type and place are logged. What
+        was raised to refuse something is none.
         """
+        if isinstance(error, Refused):
+            return self.refuse(exchange, error)
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
             place = place.tb_next

@@ -224,7 +224,7 @@ class Relay:
         if ends:
             self.policy.response(exchange)  # the head is the whole answer: its row comes first
         if not self.client_gone:
-            self.wire.send_head(head.status, head.reason, framed, ends=ends)
+            self.wire.send_head(head.status, exchange.blot(head.reason), framed, ends=ends)
         if self._view:
             self._view.response_head(head.status, headers)
 

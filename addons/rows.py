@@ -75,11 +75,8 @@ def _error(exchange: Exchange, left_out: int) -> str | None:
     if left_out:
         said.append(f"({left_out} refused requests before this one are not logged)")
     if exchange.error:
-        message = plain(exchange.error)
-        if exchange.guard:
-            # A key may have a form that `scrub` does not know; the guard knows the key itself.
-            message = exchange.guard.blot(message.encode()).decode()
-        said.append(message)
+        # A key may have a form that `scrub` does not know; the guard knows the key itself.
+        said.append(exchange.blot(plain(exchange.error).encode()).decode())
     return scrub(" ".join(said)) or None
 
 

@@ -1,10 +1,14 @@
 """The rules of a request's way: credentials, headers, bodies, own answers, CORS, rows."""
 
+import contextlib
 import json
 import socket
 import uuid
+import zlib
 
+import brotli
 import pytest
+import zstandard
 
 from addons.providers import load_providers
 
@@ -158,20 +162,19 @@ def test_the_rate_is_limited_and_says_when_to_come_back(
 
 
 def test_every_route_passes_admission(start_proxy, connect_to, provider):
-    """No entry of the table avoids the limits."""
+    """No entry of the table avoids the limits: once they are reached, none answers."""
     provider.clear()
+    client = connect_to(start_proxy(rate_per_minute=1))
+    client.request("/api/proxy/openai/v1/models", method="GET")
+    assert client.response()[0] == 200
     for each in load_providers():
         for endpoint in each.endpoints:
             for prefix in each.prefixes:
                 for path in endpoint.client_paths:
-                    proxy = start_proxy(rate_per_minute=1)
-                    client = connect_to(proxy)
-                    client.request("/api/proxy/openai/v1/models", method="GET")
-                    assert client.response()[0] == 200
                     target = prefix + path.replace("{model}", "m")
                     client.request(target, b"{}", method=endpoint.method)
                     assert client.response()[0] == 429, target
-                    proxy.stop()
+    assert len(provider.requests) == 1
 
 
 # ---- what reaches the provider --------------------------------------------------------------
@@ -323,6 +326,46 @@ def test_a_provider_that_echoes_headers_does_not_give_the_key_away(proxy, client
     client.request(PATH, chat(stream=True), {"x-fake-echo": "1", "x-fake-events": "1"})
     assert b"CANARY" not in client.response()[2]
     assert "CANARY" not in str(proxy.rows.wait(4))
+
+
+@pytest.mark.parametrize("place", ["reason", "header", "header-name", "interim", "trailer"])
+def test_a_key_that_is_echoed_beside_the_body_is_not_given_away(proxy, client, chat, place):
+    knobs = {"x-fake-echo-in": place, "x-fake-informational": "103", "x-fake-framing": "chunked"}
+    client.request(PATH, chat(), {**knobs, "connection": "close"})
+    answer = client.file.read()
+    assert b" 200 " in answer
+    assert b"canarycanary" not in answer.lower()
+    assert proxy.rows.wait(1)[0]["outcome"] == "ok"
+
+
+DECODERS = {
+    "gzip": lambda: zlib.decompressobj(31).decompress,
+    "deflate": lambda: zlib.decompressobj().decompress,
+    "br": lambda: brotli.Decompressor().process,
+    "zstd": lambda: zstandard.ZstdDecompressor().decompressobj().decompress,
+}
+
+
+@pytest.mark.parametrize("encoding", DECODERS)
+def test_a_key_that_is_echoed_in_a_compressed_answer_is_not_given_away(
+    proxy, connect, chat, encoding
+):
+    """It cannot be blotted out there: such an answer is broken off before the key begins."""
+    knobs = [{}, {"x-fake-chunk": "7"}, {"x-fake-status": "401"}, {"x-fake-framing": "close"}]
+    for number, odd in enumerate(knobs, start=1):
+        client = connect()
+        echo = {"x-fake-echo": "1", "x-fake-encoding": encoding, "x-fake-events": "1"}
+        client.request(PATH, chat(stream="x-fake-chunk" in odd), {**echo, **odd})
+        _, headers = client.head()
+        pieces = []
+        with contextlib.suppress(EOFError):  # in the middle of a chunk
+            pieces.extend(client.chunks() if "transfer-encoding" in headers else ())
+        pieces.append(client.file.read())
+        assert b"sk-REAL" not in DECODERS[encoding]()(b"".join(pieces))
+        row = proxy.rows.wait(number)[-1]
+        assert (row["status"], row["outcome"]) == (502, "upstream_closed")
+        assert "compressed" in row["error"]
+        assert "sk-REAL" not in str(row)
 
 
 # ---- CORS -----------------------------------------------------------------------------------
