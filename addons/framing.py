@@ -24,6 +24,7 @@ PIPELINE_MAX_BYTES = 64 * 1024
 
 # A bare LF or CR, a folded line, a control character: each is read differently somewhere.
 _AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\r\n[ \t]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 # Origin-form only: a request that names a host (absolute-form, CONNECT) is not for a gateway.
 _REQUEST_LINE = re.compile(rb"([A-Za-z]{1,20}) (/[!-~]{0,8191}) (HTTP/1\.[01])\Z")
 _STATUS_LINE = re.compile(rb"(HTTP/1\.[01])[ \t]+(\d{3})(?:[ \t]+([^\r\x00]*))?\Z")
@@ -118,14 +119,15 @@ def read_request_head(buffer: ReceiveBuffer) -> RequestHead | None:
         MalformedHeadError: it never will be acceptable.
     """
     received = bytes(buffer)
-    # RFC 9112 section 2.2: an empty line before the request line is ignored.
-    start = len(received) - len(received.lstrip(b"\r\n"))
+    # RFC 9112 section 2.2: an empty line before the request line is ignored. Many are no request.
+    empty = _EMPTY_LINES.match(received)
+    start = empty.end() if empty else 0
     end = received.find(b"\r\n\r\n", start)
     head = received[start : end if end >= 0 else None]
     # The last byte of an unfinished head may be the CR of a CRLF.
     if _AMBIGUOUS.search(head if end >= 0 else head.rstrip(b"\r")):
         raise MalformedHeadError(_BAD_REQUEST, "The request's head is malformed.")
-    if len(head) > HEAD_MAX_BYTES or head.count(b"\r\n") > HEAD_MAX_LINES:
+    if start + len(head) > HEAD_MAX_BYTES or head.count(b"\r\n") > HEAD_MAX_LINES:
         raise MalformedHeadError(_TOO_LARGE, "The request's head is too large.")
     if end < 0:
         return None

@@ -194,6 +194,19 @@ def test_chunks_arrive_whole_however_they_are_cut(pieces, cuts):
     assert b"next".startswith(bytes(buffer))
 
 
+@pytest.mark.parametrize("before", [b"\n", b"\r", b"\r\n\n", b"\n\r\n"])
+def test_only_whole_empty_lines_before_a_request_are_ignored(before):
+    assert read_request_head(buffer_of(b"\r\n\r\n" + request())) is not None
+    with pytest.raises(MalformedHeadError):
+        read_request_head(buffer_of(before + request()))
+
+
+def test_empty_lines_without_end_are_refused():
+    with pytest.raises(MalformedHeadError) as refused:
+        read_request_head(buffer_of(b"\r\n" * (HEAD_MAX_BYTES // 2 + 1)))
+    assert refused.value.status == 431
+
+
 def test_a_length_is_read_to_its_end_and_no_further():
     reader, buffer = BodyReader(5), buffer_of(b"abc")
     assert reader.read(buffer) == (b"abc", False)
