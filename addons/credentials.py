@@ -90,9 +90,9 @@ def take_credentials(exchange: Exchange) -> Found:
                 _add_credential(found, value[scheme.end() :], "authorization")
             else:
                 found.is_other_scheme = found.is_other_scheme or bool(value.strip())
-    if _TOKEN_PREFIX in b"\n".join([value for _, value in kept]):
-        # A token leaves Metrion in no header, whatever its name.
-        kept = [(name, value) for name, value in kept if _TOKEN_PREFIX not in value]
+    if _TOKEN_PREFIX in b"\n".join([part for header in kept for part in header]).lower():
+        # A token leaves Metrion in no header, whatever its name, nor as a name or in capitals.
+        kept = [header for header in kept if _TOKEN_PREFIX not in b"\n".join(header).lower()]
     exchange.headers = kept
     _take_from_query(exchange, found)
     return found
@@ -118,7 +118,7 @@ def _take_from_query(exchange: Exchange, found: Found) -> None:
         name, _, value = part.partition("=")
         if unquote_plus(name).strip().lower() == _QUERY_NAME:
             _add_credential(found, unquote_plus(value).encode(), QUERY_PLACE)
-        elif TOKEN_PREFIX not in unquote_plus(part):
+        elif TOKEN_PREFIX not in unquote_plus(part).lower():
             kept.append(part)
     exchange.query = "&".join(kept)
 
@@ -155,6 +155,8 @@ def choose_mode(exchange: Exchange, found: Found, *, allow_anonymous: bool) -> N
             )
         exchange.mode, exchange.token = Mode.STORED, _well_formed(credential)
         return
+    if TOKEN_PREFIX in credential.lower():
+        raise _malformed()  # in quotes, in capitals: no provider's key, and none may get it as one
     if token is None and not allow_anonymous:
         raise _unauthorized(
             "This is not a Metrion token. Use your Metrion token as the API key, or, to send your "
@@ -171,10 +173,14 @@ def choose_mode(exchange: Exchange, found: Found, *, allow_anonymous: bool) -> N
 
 def _well_formed(token: str) -> str:
     if not is_token(token):
-        raise _unauthorized(
-            "This Metrion token is malformed: it is `sk-metrion-` and 32 hexadecimal characters."
-        )
+        raise _malformed()
     return token
+
+
+def _malformed() -> Refused:
+    return _unauthorized(
+        "This Metrion token is malformed: it is `sk-metrion-` and 32 hexadecimal characters."
+    )
 
 
 def _unauthorized(message: str) -> Refused:

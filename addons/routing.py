@@ -6,6 +6,7 @@ from addons.answers import Answer, preflight_answer
 from addons.exchange import Exchange
 from addons.outcome import Refused
 from addons.providers.base import MethodNotAllowedError, RouteTable, UnknownRouteError
+from storage.tokens import TOKEN_PREFIX
 
 
 def cross_origin(exchange: Exchange, listed: Container[bytes], routes: RouteTable) -> Answer | None:
@@ -64,6 +65,8 @@ def find_route(exchange: Exchange, routes: RouteTable, key_places: Iterable[str]
             f"This path takes {error} only.",
             headers={"allow": str(error)},
         ) from None
+    if TOKEN_PREFIX in exchange.route.path.lower():
+        raise _unknown_route()  # a token in the place of a model's name: it leaves in no path
     exchange.provider = exchange.route.provider
     exchange.model = exchange.route.model
 

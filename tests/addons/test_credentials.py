@@ -142,6 +142,14 @@ class TestPassThrough:
         assert (status, code) == (400, "invalid_request")
         assert key not in message
 
+    @pytest.mark.parametrize("key", [f"'{TOKEN}'", f'"{TOKEN}"', TOKEN.upper(), f"x{TOKEN}"])
+    def test_a_token_in_quotes_is_nobodys_own_key(self, key: str) -> None:
+        made = exchange([(b"x-api-key", key.encode()), token_header()])
+        status, code, message = refusal(made)
+        assert (status, code) == (401, "invalid_token")
+        assert "malformed" in message
+        assert made.own_key is None
+
     def test_longest_key(self) -> None:
         key = "!~" * 512
         assert decide(exchange([(b"x-api-key", key.encode()), token_header()])).own_key == key
@@ -228,6 +236,12 @@ class TestTaking:
     def test_a_token_leaves_in_no_header(self, name: bytes, token: str) -> None:
         made = exchange([(name, b"x " + token.encode()), (b"x-api-key", TOKEN.encode())])
         assert decide(made).headers == []
+
+    @pytest.mark.parametrize("token", [TOKEN, TOKEN.upper()])
+    def test_nor_as_the_name_of_one_or_in_capitals(self, token: str) -> None:
+        odd = [(b"x-" + token.encode(), b"y"), (b"x-other", token.encode())]
+        made = decide(exchange([*odd, (b"x-api-key", TOKEN.encode())], f"a=b&c={token}"))
+        assert (made.headers, made.query) == ([], "a=b")
 
     def test_other_headers_keep_order_case_and_bytes(self) -> None:
         kept = [(b"X-B", b"\xff"), (b"x-a", b"1"), (b"X-B", b"2"), (b"x-api-keys", b"3")]

@@ -38,6 +38,12 @@ def test_a_route_is_found_with_its_provider_and_model():
         ("POST", f"{CHAT}/", 404, "unknown_route"),
         ("GET", CHAT, 405, "method_not_allowed"),
         ("post", CHAT, 405, "method_not_allowed"),
+        (
+            "POST",
+            f"/api/proxy/gemini/v1beta/models/sk-metrion-{'0' * 32}:generateContent",
+            404,
+            "unknown_route",
+        ),
     ],
 )
 def test_what_is_not_in_the_table_is_refused(method, path, status, code):
