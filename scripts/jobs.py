@@ -20,6 +20,7 @@ from scripts.alerting import Alerting
 from scripts.erasing import Erasing
 from storage import roles
 from storage.billing import forget_events
+from storage.core_dumps import forbid_core_dumps
 from storage.database import Database, service_url
 from storage.errors import StorageError
 from storage.json_logs import log_as_json
@@ -113,6 +114,7 @@ async def work(jobs: Sequence[Job], settings: Settings) -> None:
 def main() -> int:
     """Work until told to end. Returns the exit code."""
     log_as_json(sys.stderr)
+    forbid_core_dumps()
     try:
         asyncio.run(work(JOBS, Settings.load()))
     except StorageError as error:

@@ -26,6 +26,7 @@ from addons.addon import MetrionAddon, install
 from addons.fellow_workers import Fellows
 from addons.service import Service
 from scripts.ports import HOST
+from storage.core_dumps import forbid_core_dumps
 from storage.errors import SettingsError, StorageError
 from storage.json_logs import log_as_json
 from storage.settings import Settings
@@ -66,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve until told to end. Returns the exit code."""
     chosen = _parse(arguments)
     log_as_json(sys.stderr)
+    forbid_core_dumps()
     # Connects, disconnects and "streaming" lines of every request: nobody reads them.
     logging.getLogger("mitmproxy.proxy.server").setLevel(logging.WARNING)
     try:

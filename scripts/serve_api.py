@@ -12,6 +12,7 @@ import sys
 import uvicorn
 
 from api.main import create_app
+from storage.core_dumps import forbid_core_dumps
 from storage.errors import StorageError
 from storage.json_logs import log_as_json
 from storage.settings import Settings
@@ -67,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
     options = parser.parse_args(arguments)
     log_as_json(sys.stderr)
+    forbid_core_dumps()
     try:
         server = make_server(Settings.load())
         listener = listen(options.host, options.port)

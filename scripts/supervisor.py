@@ -36,6 +36,7 @@ from scripts.ports import HOST, claim_port, is_listening
 from scripts.supervision import ChildProcess, ChildSpec, Fleet, Program, StartError, answers
 from scripts.workers import WorkerSockets, start_workers, worker_spec
 from storage import private_files, roles
+from storage.core_dumps import forbid_core_dumps
 from storage.database import service_url
 from storage.errors import SettingsError, StorageError
 from storage.migrate import migrate
@@ -49,6 +50,7 @@ _WORKER_STOP_SECONDS = 20.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM, SIGINT or SIGHUP; return the exit status."""
     options = _parse(arguments)
+    forbid_core_dumps()
     with Console() as console:
         try:
             asyncio.run(_run(options, console))
