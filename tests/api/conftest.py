@@ -47,7 +47,8 @@ def serving(app: FastAPI) -> Generator[httpx.Client]:
     thread.start()
     host, port = listener.getsockname()
     try:
-        with httpx.Client(base_url=f"http://{host}:{port}", timeout=20) as client:
+        # plain HTTP: no need to load certificates for each test
+        with httpx.Client(base_url=f"http://{host}:{port}", timeout=20, verify=False) as client:
             yield client
     finally:
         server.should_exit = True
@@ -76,6 +77,12 @@ def settings_alone(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def app_alone(settings_alone: Settings) -> FastAPI:
     """An app whose database is down, to add routes to."""
     return create_app(settings_alone)
+
+
+@pytest.fixture(scope="session")
+def document(settings_alone: Settings) -> dict[str, Any]:
+    """The API's OpenAPI document."""
+    return create_app(settings_alone).openapi()
 
 
 @pytest.fixture(scope="session")

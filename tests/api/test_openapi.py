@@ -1,17 +1,11 @@
 from typing import Any
 
-import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from api.errors import KINDS
 from api.main import RESOURCES
-
-
-@pytest.fixture
-def document(app_alone: FastAPI) -> dict[str, Any]:
-    return app_alone.openapi()
 
 
 def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
