@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: closing sends RST
 _BEFORE_RESET_SECONDS = 0.05
+_BETWEEN_PIECES_SECONDS = 0.0005  # so that the other side gets them one by one
 
 
 class Connection(asyncio.Protocol):
@@ -101,6 +102,12 @@ class Connection(asyncio.Protocol):
             now = time.monotonic()
             record = server.records.add(request, self._number, now, pipelined=pipelined)
         self._record = record
+        script = server.scripts.get(request.fields.get(b"x-fake-script", b""))
+        if script is not None:
+            # Owned by the connection, as below.
+            told = self._deliver(Plan(b"", script, "fin"), 0.0, _BETWEEN_PIECES_SECONDS, record)
+            self._task = asyncio.get_running_loop().create_task(told)
+            return
         reply = respond(request, number)
         knobs = reply.knobs
         planned = plan(reply, head_only=request.method == "HEAD")

@@ -130,6 +130,14 @@ class Records:
         with self._lock:
             return list(self._violations)
 
+    def take(self) -> list[RecordedRequest]:
+        """Return the requests, oldest first, and forget them."""
+        with self._lock:
+            requests = list(self._requests)
+            self._requests.clear()
+            self._bytes = 0
+        return requests
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

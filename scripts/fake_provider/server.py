@@ -21,6 +21,7 @@ class Server:
     Attributes:
         recording: whether requests are remembered.
         pace: seconds between the events of a stream whose request says nothing else.
+        scripts: what is said to a request that names one.
     """
 
     def __init__(self, records: Records, *, recording: bool, pace: float = 0.0) -> None:
@@ -29,6 +30,7 @@ class Server:
         self.pace = pace
         self.connections: set[Connection] = set()
         self.accepted = 0
+        self.scripts: dict[bytes, list[bytes]] = {}
         self._numbers = 0
         self._listener: asyncio.Server | None = None
 
@@ -110,6 +112,17 @@ class FakeProvider:
     def connections_accepted(self) -> int:
         """The number of connections accepted since the start."""
         return self._server.accepted if self._server else 0
+
+    def take_requests(self) -> list[RecordedRequest]:
+        """Return the requests received since the last time, and forget them: none is left out."""
+        return self._records.take()
+
+    @property
+    def scripts(self) -> dict[bytes, list[bytes]]:
+        """What is said, byte for byte, to a request with `x-fake-script: NAME`; then it closes."""
+        if self._server is None:
+            raise RuntimeError("the fake provider does not run")
+        return self._server.scripts
 
     def clear(self) -> None:
         """Forget the requests and violations."""

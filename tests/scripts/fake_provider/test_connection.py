@@ -183,3 +183,10 @@ def test_compressed_answers_are_understood(http: httpx.Client, encoding: str):
     answer = http.post("/v1/chat/completions", content=BODY, headers=headers)
     assert answer.headers["content-encoding"] == encoding
     assert answer.json()["object"] == "chat.completion"
+
+
+def test_a_script_is_said_byte_for_byte_and_then_it_closes(provider, client):
+    provider.scripts[b"7"] = [b"HTTP/1.1 200 O", b"K\r\n\r\n\x00\xff"]
+    client.sendall(request(script=7))
+    assert read_to_end(client) == b"HTTP/1.1 200 OK\r\n\r\n\x00\xff"
+    assert len(provider.requests) == 1
