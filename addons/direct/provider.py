@@ -64,8 +64,7 @@ class ProviderConnection(asyncio.Protocol):
             self.close()  # nothing was asked: what comes cannot be an answer to anybody
             return
         flush = self._flush  # the relay may be done with this connection after what comes now
-        self._buffer += data
-        self._read(relay)
+        self._read(relay, data)
         flush()
 
     @override
@@ -115,16 +114,19 @@ class ProviderConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
 
-    def _read(self, relay: Relay) -> None:
+    def _read(self, relay: Relay, data: bytes) -> None:
         try:
             if self._body is None:
+                self._buffer += data
                 head = read_response_head(self._buffer, self._method)
                 if head is None:
                     return
                 self._keeps_alive = head.keeps_alive
                 self._body = BodyReader(head.body_bytes)
                 relay.tell(relay.answer_head, head)
-            data, ended = self._body.read(self._buffer)
+                data, ended = self._body.read(self._buffer)
+            else:
+                data, ended = self._body.read_next(data, self._buffer)
         except (MalformedAnswerError, MalformedBodyError) as error:
             self.close()
             relay.tell(relay.provider_failed, str(error))

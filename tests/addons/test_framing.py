@@ -194,6 +194,33 @@ def test_chunks_arrive_whole_however_they_are_cut(pieces, cuts):
     assert b"next".startswith(bytes(buffer))
 
 
+# what could be taken for the size of a chunk, or for its end
+SIZE_LIKE = st.lists(st.sampled_from([b"1\r\n", b"a\r\n", b"\r\n", b"0\r\n\r\n", b"x"]), min_size=1)
+
+
+@given(
+    st.lists(SIZE_LIKE.map(b"".join), max_size=6),
+    st.lists(st.integers(1, 30), min_size=1, max_size=8),
+    st.integers(0, 12),
+)
+def test_chunks_of_an_answer_are_the_same_on_the_short_way(pieces, cuts, before):
+    data, reader, buffer = chunked(pieces), BodyReader(None), buffer_of(b"")
+    buffer += data[:before]  # came with the head
+    read, ended = reader.read(buffer)
+    position, turn = before, 0
+    while not ended:
+        cut = cuts[turn % len(cuts)]
+        more, ended = reader.read_next(data[position : position + cut], buffer)
+        position, turn, read = position + cut, turn + 1, read + more
+    assert (read, bytes(buffer)) == (b"".join(pieces), b"")
+
+
+@pytest.mark.parametrize("data", [b"1\r\nab\r\n", b"zz\r\n", b"1\r\na\r\nzz\r\n"])
+def test_the_short_way_takes_nothing_that_h11_refuses(data):
+    with pytest.raises(MalformedBodyError):
+        BodyReader(None).read_next(data, ReceiveBuffer())
+
+
 @pytest.mark.parametrize("before", [b"\n", b"\r", b"\r\n\n", b"\n\r\n"])
 def test_only_whole_empty_lines_before_a_request_are_ignored(before):
     assert read_request_head(buffer_of(b"\r\n\r\n" + request())) is not None
