@@ -20,10 +20,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import certifi
 import httpx
+import psycopg
 import pytest
 
 from addons.providers import load_providers
@@ -169,6 +170,10 @@ class Deployment:
     def processes(self) -> set[int]:
         """The supervisor and all that it has started."""
         return processes_under(self.pid)
+
+    def processes_of(self, pid: int) -> set[int]:
+        """A process of it and all that come from it."""
+        return processes_under(pid)
 
     @property
     def pid(self) -> int:
@@ -318,6 +323,75 @@ class Caller:
     def key_on_the_wire(self, provider: str) -> str:
         """What the provider has to get."""
         return self.account.keys[provider] if self.mode == "stored" else self.key(provider)
+
+
+class Ledger:
+    """All that a deployment has recorded, as its administrator reads it."""
+
+    ROWS = """
+        SELECT l.id::text AS id, a.email AS person, l.created_at, l.provider, l.mode, l.status,
+          l.outcome, l.streamed, l.cached, l.requester, l.input_tokens, l.output_tokens,
+          l.total_tokens, l.cache_read_tokens, l.reasoning_tokens, l.cost_usd, l.left_out,
+          outcome <> 'refused' AND (overhead_ms IS NOT NULL OR cached) AS forwarded
+        FROM metrion.request_logs AS l JOIN metrion.accounts AS a ON a.id = l.account_id
+    """
+    SUMS = """
+        count(*), count(*) FILTER (WHERE status >= 400),
+        count(*) FILTER (WHERE outcome <> 'refused' AND (overhead_ms IS NOT NULL OR cached)),
+        count(*) FILTER (WHERE cached),
+        coalesce(sum(input_tokens), 0), coalesce(sum(cache_read_tokens), 0),
+        coalesce(sum(cache_write_tokens), 0), coalesce(sum(output_tokens), 0),
+        coalesce(sum(reasoning_tokens), 0), coalesce(sum(total_tokens), 0),
+        coalesce(sum(cost_usd), 0), coalesce(sum(saved_usd), 0), coalesce(sum(left_out), 0)
+    """
+    RECORDED = """
+        sum(requests), sum(errors), sum(forwarded), sum(cached), sum(input_tokens),
+        sum(cache_read_tokens), sum(cache_write_tokens), sum(output_tokens), sum(reasoning_tokens),
+        sum(total_tokens), sum(cost_usd), sum(saved_usd), sum(left_out)
+    """
+    GROUPS = "provider, coalesce(model, ''), coalesce(requester, '')"
+    MONTHS = """
+        SELECT a.email, date_trunc('month', u.day)::date::text, sum(u.forwarded)
+        FROM metrion.usage_days AS u JOIN metrion.accounts AS a ON a.id = u.account_id GROUP BY 1, 2
+    """
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._connection.close()
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query.encode()).fetchall()
+
+    def rows(self) -> list[dict[str, Any]]:
+        cursor = self._connection.execute(self.ROWS.encode())
+        names = [column.name for column in cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def sums(self, table: str) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        """What rows add up to, and what `usage_hours` or `usage_days` says, group by group."""
+        moment = table.removeprefix("usage_").removesuffix("s")
+        begin = f"date_trunc('{moment}', created_at AT TIME ZONE 'UTC')"
+        begin = f"({begin})::date" if moment == "day" else f"{begin} AT TIME ZONE 'UTC'"
+        grouping = "GROUP BY 1, 2, 3, 4, 5"
+        of_rows = (
+            f"SELECT account_id, {begin}, {self.GROUPS}, {self.SUMS} FROM metrion.request_logs"
+        )
+        groups = f"account_id, {moment}, provider, model, requester"
+        return (
+            self.ask(f"{of_rows} {grouping}"),
+            self.ask(f"SELECT {groups}, {self.RECORDED} FROM metrion.{table} {grouping}"),
+        )
+
+
+@pytest.fixture(scope="session")
+def ledger_type() -> type[Ledger]:
+    """To read all that a deployment has recorded."""
+    return Ledger
 
 
 @pytest.fixture(scope="module")

@@ -56,3 +56,13 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
     memory.clear()
     assert memory.requests == []
     assert memory.violations == []
+
+
+def test_what_is_taken_is_taken_once():
+    kept = Records()
+    for number in range(3):
+        kept.add(Request("GET", f"/{number}", True, {}, b"", b"body"), 1, 0.0)
+    assert [each.path for each in kept.take()] == ["/0", "/1", "/2"]
+    assert kept.take() == []
+    kept.add(Request("GET", "/3", True, {}, b"", b""), 1, 0.0)
+    assert [each.path for each in kept.take()] == ["/3"]

@@ -1,0 +1,195 @@
+"""Beside the books: limits, stored answers and mails, and whether they were kept as promised.
+
+As in `scripts.proof.books`, nothing here speaks to anybody.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from scripts.proof.books import Findings, Seen, within
+
+# ---- limits -------------------------------------------------------------------------------------
+
+
+def compare_allowance(used: Mapping[str, int], counted: Mapping[str, int]) -> Findings:
+    """Compare what accounts have used of their month by their rows with what limits go by."""
+    found = Findings()
+    for person in used.keys() | counted.keys():
+        if used.get(person, 0) != counted.get(person, 0):
+            found.other.append(
+                f"{person} has used {used.get(person, 0)} of the month, "
+                f"counted are {counted.get(person, 0)}"
+            )
+    return found
+
+
+def over_limit(
+    seen: Sequence[Seen],
+    limit: int,
+    *,
+    uncertain: Sequence[tuple[float, float]] = (),
+    processes: int = 1,
+) -> Findings:
+    """Find who was let through more often than the month allows.
+
+    Args:
+        seen: requests of accounts with a monthly cap.
+        limit: the cap.
+        uncertain: when the shared count was away, or whoever counted was new.
+        processes: each counts by itself then, so that the cap may be passed as many times.
+    """
+    found = Findings()
+    passed: dict[str, list[Seen]] = defaultdict(list)
+    for each in seen:
+        if each.is_forwarded:
+            passed[each.person].append(each)
+    for person, requests in passed.items():
+        slack = sum(within(each, uncertain) for each in requests)
+        if len(requests) > min(limit + slack, limit * processes):
+            found.other.append(f"{person}: {len(requests)} passed, {limit} may, and {slack} more")
+    return found
+
+
+def compare_count(
+    seen: Sequence[Seen],
+    used: Mapping[str, int],
+    counted: Mapping[str, int],
+    uncertain: Sequence[tuple[float, float]],
+) -> Findings:
+    """Compare what accounts have used of their month by their rows with what the proxies counted.
+
+    Counted may be more: requests whose proxy was killed before their row, or that nobody read to
+    their end. It may be less: requests that passed while the shared count was away.
+    """
+    found = Findings()
+    for person, count in counted.items():
+        own = [each for each in seen if each.person == person]
+        more = sum(not each.whole for each in own)
+        less = sum(within(each, uncertain) for each in own)
+        if not used[person] - less <= count <= used[person] + more:
+            found.other.append(
+                f"{person} has used {used[person]} of the month, the proxies counted {count} "
+                f"(at most {more} more and {less} less can be explained)"
+            )
+    return found
+
+
+def over_rate(
+    seen: Sequence[Seen],
+    rate: int,
+    window: float,
+    *,
+    uncertain: Sequence[tuple[float, float]] = (),
+    processes: int = 1,
+) -> Findings:
+    """Find who was let through more often than the rate, in any window that can be judged.
+
+    A request passed somewhere between its beginning and its end: only those that did so wholly
+    within a window count.
+    """
+    found = Findings()
+    passed: dict[str, list[Seen]] = defaultdict(list)
+    for each in seen:
+        if each.is_forwarded and each.ended - each.began < window:
+            passed[each.person].append(each)
+    for person, requests in passed.items():
+        requests.sort(key=lambda each: each.ended)
+        for first in range(len(requests) - rate):
+            group = requests[first : first + rate + 1]
+            begin, end = min(each.began for each in group), group[-1].ended
+            if end - begin >= window:
+                continue
+            is_uncertain = any(begin - window <= b and a <= end for a, b in uncertain)
+            if is_uncertain and _fits(requests, first, rate * processes, window):
+                continue
+            found.other.append(f"{person}: more than {rate} in {end - begin:.1f} s")
+            break
+    return found
+
+
+def _fits(requests: Sequence[Seen], first: int, most: int, window: float) -> bool:
+    group = requests[first : first + most + 1]
+    return len(group) <= most or group[-1].ended - min(each.began for each in group) >= window
+
+
+# ---- stored answers -----------------------------------------------------------------------------
+
+
+def compare_cache(seen: Sequence[Seen], asked: Mapping[int, str]) -> Findings:
+    """Look at answers that may have been stored: one text each, and only for one person.
+
+    Args:
+        seen: all requests; those with a number are looked at.
+        asked: the provider's number of an answer → in whose name it was asked for.
+    """
+    found = Findings()
+    texts: dict[int, bytes] = {}
+    for each in seen:
+        if each.number is None or not each.whole:
+            continue
+        owner = asked.get(each.number)
+        if owner != each.person:
+            found.leaked.append(f"{each.person} got answer {each.number}, which is {owner}'s")
+        if texts.setdefault(each.number, each.digest) != each.digest:
+            found.wrong.append(f"answer {each.number} was given again with another text")
+    return found
+
+
+# ---- mails --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail that the mail server took."""
+
+    id: str
+    to: str
+    subject: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class MailCounts:
+    """What became of mails.
+
+    Attributes:
+        decided: mails that were decided on.
+        taken: mails that the server took.
+        again: of them, those that it took once more, because whoever handed them over, or the
+            database, was killed before that was noted: the one case in which this may be.
+    """
+
+    decided: int
+    taken: int
+    again: int
+
+
+def compare_mails(
+    decided: Iterable[str], mails: Sequence[Mail], kills: Sequence[float], lease: float
+) -> tuple[MailCounts, Findings]:
+    """Compare decisions with mails: each arrives, once.
+
+    Args:
+        decided: ids of mails that were decided on.
+        mails: those that the server took.
+        kills: when the jobs process or the database was killed.
+        lease: for how many seconds a mail that was not seen to be taken is left alone.
+    """
+    found, wanted = Findings(), set(decided)
+    taken: dict[str, list[Mail]] = defaultdict(list)
+    for mail in mails:
+        taken[mail.id].append(mail)
+    found.lost += [f"mail {each}" for each in sorted(wanted - taken.keys())]
+    found.doubled += [f"mail {each} was never decided on" for each in taken.keys() - wanted]
+    again = 0
+    for each, copies in taken.items():
+        copies.sort(key=lambda mail: mail.at)
+        for first, second in pairwise(copies):
+            # its end is noted within moments: a kill later than the lease is no excuse
+            if any(first.at - 1 <= kill <= first.at + lease for kill in kills):
+                again += 1
+            else:
+                found.doubled.append(f"mail {each}, {second.at - first.at:.1f} s later")
+    return MailCounts(len(wanted), len(mails), again), found
