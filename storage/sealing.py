@@ -200,7 +200,7 @@ class _Ring:
 
     def __init__(self, document: MasterKeyDocument) -> None:
         keys, self.active = document.keys, document.active
-        order = [self.active, *sorted(set(keys) - {self.active}, reverse=True)]
+        order = [self.active, *sorted(set(keys) - {self.active})]
         self.sealers = {
             key_id: AESGCM(_subkey(keys[key_id], b"metrion seal v1")) for key_id in order
         }

@@ -61,8 +61,11 @@ def test_an_own_key_is_written_once():
 
 
 def test_without_a_route_or_an_account_there_is_no_key():
-    for made in (exchange(route=None), exchange()):
-        with pytest.raises(RuntimeError):
+    for made, why in (
+        (exchange(route=None), "without a route"),
+        (exchange(), "without an account"),
+    ):
+        with pytest.raises(RuntimeError, match=why):
             wire_headers(made, KEYS)
     with pytest.raises(RuntimeError):
         prepare(exchange(route=None), parse_origin("https://eu.example"))

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from storage import master_key_file
 from storage.errors import AlreadyExists, MasterKeyError, SealingError
-from storage.sealing import Binding, MasterKeys
+from storage.sealing import Binding, MasterKeys, sealed_under
 from storage.settings import Settings
 
 # The same in every process: they are in the names of cases, by which pytest-xdist tells tests apart.
@@ -67,6 +67,20 @@ def test_every_byte_is_authenticated(position: int):
         RING.open(bytes(changed), HERE)
 
 
+@pytest.mark.parametrize("length", range(34))
+def test_less_than_an_empty_value_is_too_short(length: int):
+    with pytest.raises(
+        SealingError, match=r"provider_keys\.sealed is not a sealed value: too short"
+    ):
+        RING.open(SEALED[:length], HERE)
+
+
+@pytest.mark.parametrize("begins", [b"N\x01", b"M\x00", b"M\x02"])
+def test_another_kind_or_version_is_said(begins: bytes):
+    with pytest.raises(SealingError, match="is not a sealed value of version 1"):
+        RING.open(begins + SEALED[2:], HERE)
+
+
 def test_another_key_id_of_the_ring_does_not_open_it():
     renamed = SEALED[:2] + (2).to_bytes(4) + SEALED[6:]
     with pytest.raises(SealingError, match="changed or moved"):
@@ -77,6 +91,23 @@ def test_another_key_id_of_the_ring_does_not_open_it():
 def test_anything_else_is_refused(data: bytes):
     with pytest.raises(SealingError):
         RING.open(data, HERE)
+
+
+def test_what_an_earlier_version_sealed_opens_for_ever():
+    # written down once: a program that reads or derives anything in another way reads no key
+    place = Binding("provider_keys", "sealed", uuid.UUID(int=7), "openai")
+    sealed = bytes.fromhex(
+        "4d0100000001000102030405060708090a0b"
+        "dec67df0242aa1fc6e0bc14d0e6e6f2607cfa9967952e016af627a6c455c6e"
+    )
+    assert RING.open(sealed, place) == b"sk-provider-key"
+    assert sealed.startswith(sealed_under(1))
+    assert RING.token_digests("sk-metrion-" + "0" * 32)[0].hex() == (
+        "17e5ed161c44ae36e99e20493e6e5ce6fbafb0d0d9f32095f6c9b9ad0bd577df"
+    )
+    assert RING.digests("session", "x")[0].hex() == (
+        "8d2464593c6d029cac45b71a197ba924aff1e5ff5fa937aa41dc0a0c234cfe3e"
+    )
 
 
 def test_the_same_plaintext_never_looks_the_same():
@@ -127,6 +158,17 @@ def test_given_in_the_environment(tmp_path: Path):
     settings = Settings(data_dir=tmp_path, master_keys=SecretStr(document(KEYS, active=2)))
     ring = MasterKeys.load(settings)
     assert (ring.active, ring.open(SEALED, HERE)) == (2, b"sk-provider-key")
+
+
+def test_printed_by_a_command(tmp_path: Path):
+    path = tmp_path / "printed"
+    path.write_text(document(KEYS, active=2))
+    settings = Settings(data_dir=tmp_path, master_keys_command=f"cat {path}")
+    ring = MasterKeys.load(settings)
+    assert (ring.active, ring.open(SEALED, HERE)) == (2, b"sk-provider-key")
+    path.write_text("{")
+    with pytest.raises(MasterKeyError, match=r"^METRION_MASTER_KEYS_COMMAND must be"):
+        MasterKeys.load(settings)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +227,8 @@ def test_a_missing_unreadable_or_shared_file_is_refused(tmp_path: Path):
         MasterKeys.load(settings)
 
 
-def test_a_ring_follows_its_file(tmp_path: Path):
+def test_a_ring_follows_its_file(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", logger="storage.sealing")
     settings = Settings(data_dir=tmp_path)
     path = settings.master_key_path
     rings = [MasterKeys.create(path), MasterKeys.load(settings)]
@@ -202,6 +245,10 @@ def test_a_ring_follows_its_file(tmp_path: Path):
     for ring in rings:
         with pytest.raises(SealingError, match="needs master key 1"):
             ring.open(old, HERE)
+    assert [record.message for record in caplog.records] == [
+        *["master keys read again: MasterKeys(active=2, ids=[1, 2])"] * 2,
+        *["master keys read again: MasterKeys(active=2, ids=[2])"] * 2,
+    ]
 
 
 def test_a_file_that_became_unusable_changes_nothing(
