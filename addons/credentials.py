@@ -124,7 +124,7 @@ def _take_from_query(exchange: Exchange, found: Found) -> None:
 
 
 def choose_mode(exchange: Exchange, found: Found, *, allow_anonymous: bool) -> None:
-    """Decide the mode from the credential alone; set `mode`, `token` and `own_key`.
+    """Decide the mode from the credential alone; set `mode`, `token`, `own_key`.
 
     Args:
         exchange: its credentials have been taken off.
@@ -169,6 +169,8 @@ def choose_mode(exchange: Exchange, found: Found, *, allow_anonymous: bool) -> N
         _well_formed(token) if token else None,
         credential,
     )
+    # also what is refused has a row, with labels that may have the key in them
+    exchange.guard = KeyGuard(credential.encode())
 
 
 def _well_formed(token: str) -> str:
@@ -201,7 +203,7 @@ class KeyGuard:
 
     def __init__(self, key: bytes) -> None:
         self._key = key if len(key) >= _GUARDED_MIN_BYTES else b""
-        self._held = b""
+        self._held: bytes = b""
         self.has_blotted = False
 
     def __repr__(self) -> str:

@@ -45,8 +45,8 @@ def request_log(exchange: Exchange, *, left_out: int) -> dict[str, Any]:
         "created_at": exchange.created_at.isoformat(),
         "provider": route.provider.name if route else None,
         "endpoint": route.endpoint.name if route else None,
-        "model": label(_model(exchange), MODEL_MAX_CHARS),
-        "requester": label(exchange.requester, REQUESTER_MAX_CHARS),
+        "model": label(_keyless(exchange, _model(exchange)), MODEL_MAX_CHARS),
+        "requester": label(_keyless(exchange, exchange.requester), REQUESTER_MAX_CHARS),
         "mode": exchange.mode.value,
         "status": exchange.status,
         "outcome": exchange.outcome.value,
@@ -69,14 +69,18 @@ def _model(exchange: Exchange) -> str | None:
     return (exchange.meter.model if exchange.meter else None) or exchange.model
 
 
+def _keyless(exchange: Exchange, text: str | None) -> str | None:
+    """A text without the request's key, whose form `scrub` and `label` may not know."""
+    return exchange.blot(plain(text).encode()).decode() if text else None
+
+
 def _error(exchange: Exchange, left_out: int) -> str | None:
     """The error message, without anything secret; the note first, so that it is not cut off."""
     said: list[str] = []
     if left_out:
         said.append(f"({left_out} refused requests before this one are not logged)")
     if exchange.error:
-        # A key may have a form that `scrub` does not know; the guard knows the key itself.
-        said.append(exchange.blot(plain(exchange.error).encode()).decode())
+        said.append(_keyless(exchange, exchange.error) or "")
     return scrub(" ".join(said)) or None
 
 

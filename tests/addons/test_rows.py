@@ -153,6 +153,14 @@ class TestRequestLog:
         assert KEY not in error
         assert "*" * len(KEY) in error
 
+    @pytest.mark.parametrize("field", ["requester", "model"])
+    def test_the_key_that_was_used_is_in_no_label(self, field: str) -> None:
+        made = exchange(**{field: f"x {KEY}"}, guard=KeyGuard(KEY.encode()))
+        assert request_log(made, left_out=0)[field] == f"x {'*' * len(KEY)}"
+        # cut off where labels end
+        long = exchange(**{field: "x" * 190 + KEY}, guard=KeyGuard(KEY.encode()))
+        assert request_log(long, left_out=0)[field] == "x" * 190 + "*" * 10
+
     def test_left_out_rows_are_said_even_if_the_error_is_long(self) -> None:
         row = request_log(exchange(error="é" * 1000), left_out=7)
         assert row["left_out"] == 7
