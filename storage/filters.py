@@ -66,8 +66,12 @@ class Window:
     @property
     def moments(self) -> list[datetime]:
         """Where each of its hours or days begins."""
-        count = (self.end - self.start) // _STEPS[self.step]
-        return [self.start + number * _STEPS[self.step] for number in range(count)]
+        return [self.start + number * _STEPS[self.step] for number in range(self.count)]
+
+    @property
+    def count(self) -> int:
+        """Of how many hours or days it is."""
+        return (self.end - self.start) // _STEPS[self.step]
 
     @property
     def length_of_step(self) -> timedelta:

@@ -39,16 +39,17 @@ HISTOGRAMS: Final = ("latency", "ttfb", "overhead")
 COST_SERIES: Final = "cost_series"
 """Beside the sums too: the cost over time, by the second since 1970 that an hour or day begins."""
 
-# By size, the smallest first; what each tells apart.  None of the hours knows names alone.
+# By size, the smallest first; what each tells apart.  Of hours there are fewer of them.
 _KINDS: Final[dict[str, frozenset[str]]] = {
     "": frozenset({"status", "from_cache"}),
     "_requesters": frozenset({"requester"}),
     "_models": frozenset({"provider", "model"}),
+    "_providers": frozenset({"provider", "requester"}),
     "_requesters_statuses": frozenset({"requester", "status", "from_cache"}),
     "_models_statuses": frozenset({"provider", "model", "status", "from_cache"}),
     "_names": frozenset({"provider", "model", "requester"}),
 }
-_ONLY_BY_DAY: Final = "_names"
+_ONLY_BY_DAY: Final = ("_providers", "_names")
 
 
 type Answer = Mapping[str, Any]
@@ -60,12 +61,15 @@ class Question:
     """Sums of a window, by some of `DIMENSIONS`.
 
     Attributes:
-        only: which of `SUMS` and of what is beside them: they are what it takes time for.
+        only: which of `SUMS` and of what is beside them: they are what it takes time for;
+            `REQUESTERS` alone takes little, by `begin` or nothing.
+        and_all: also of all together: the answer that has no value of `by`.
     """
 
     window: Window
     by: tuple[str, ...] = ()
     only: Sequence[str] = SUMS
+    and_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ async def ask(
 def source_of(window: Window, dimensions: frozenset[str]) -> Source:
     """Return the smallest that tells these apart (`DIMENSIONS` but the first, and `from_cache`)."""
     for kind, known in _KINDS.items():
-        if dimensions <= known and (window.step == "day" or kind != _ONLY_BY_DAY):
+        if dimensions <= known and (window.step == "day" or kind not in _ONLY_BY_DAY):
             return Source("usage_sums", f"{window.step}s{kind}", "begin")
     return Source(f"usage_{window.step}s", None, window.step)
 
@@ -123,10 +127,15 @@ class _Statement:
             sums = ", ".join(f"{_sum(name)} AS {name}" for name in question.only if name in SUMS)
             cells = f"SELECT {begin} AS begin, {names}, {sums} FROM {rows} GROUP BY 1, {names}"  # noqa: S608
             rows, begin = f"({cells}) AS cells", "begin"
+        elif question.only == (REQUESTERS,):
+            # who was there when: far fewer than records, and they alone are sorted to be counted
+            moment = f"{begin} AS begin, " if question.by else ""
+            rows = f"(SELECT DISTINCT {moment}requester FROM {rows}) AS cells"  # noqa: S608
+            begin = "begin"
         keys = {name: begin if name == "begin" else name for name in question.by}
         expressions = keys | {name: _sum(name) for name in question.only}
         answers = [f"{expressions.get(name, 'NULL')}::{_TYPES[name]}" for name in self.columns]
-        groups = ", ".join(["()", *keys.values()])
+        groups = f"GROUPING SETS (({', '.join(keys.values())}){', ()' if question.and_all else ''})"
         return f"SELECT {number}, {', '.join(answers)} FROM {rows} GROUP BY {groups}"  # noqa: S608
 
     def _rows(self, number: int, window: Window, source: Source) -> str:
@@ -171,7 +180,8 @@ def _sum(name: str) -> str:
         case "requesters":
             return "count(DISTINCT nullif(requester, ''))"
         case "cost_series":
-            return "json_object_agg(extract(epoch FROM begin)::bigint, cost_usd)"
+            # extract() would make numerics of the seconds: twice the time
+            return "json_object_agg(date_part('epoch', begin)::bigint, cost_usd)"
         case _:
             return f"sum({name})"
 

@@ -17,7 +17,14 @@ from storage.migrate import downgrade, migrate
 
 KINDS = (
     *("days", "days_models", "days_models_statuses", "days_requesters"),
-    *("days_requesters_statuses", "days_names", "hours", "hours_models", "hours_models_statuses"),
+    *(
+        "days_requesters_statuses",
+        "days_providers",
+        "days_names",
+        "hours",
+        "hours_models",
+        "hours_models_statuses",
+    ),
     *("hours_requesters", "hours_requesters_statuses"),
 )
 SUMS = (
@@ -481,7 +488,7 @@ async def test_a_missing_right_gives_up_no_row(administrator, writer, new_accoun
 
 async def test_a_writer_does_not_wait_for_ever(database, writer, new_account, log_row):
     account = await new_account()
-    impatient = LogWriter(database.url(roles.PROXY), statement_seconds=0.2)
+    impatient = LogWriter(database.url(roles.PROXY), statement_seconds=1)
     with psycopg.connect(database.administrator_url.get_secret_value()) as blocker:
         blocker.execute("SELECT metrion.lock_log()")
         with pytest.raises(DatabaseUnavailable, match="statement timeout"):

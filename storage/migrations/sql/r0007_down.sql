@@ -41,6 +41,6 @@ SET ROLE metrion_owner;
 DROP TABLE metrion.usage_sums;
 DROP FUNCTION metrion.histogram_of(double precision);
 DROP INDEX metrion.request_logs_model, metrion.request_logs_requester, metrion.request_logs_cached,
-  metrion.request_logs_unanswered;
+  metrion.request_logs_unanswered, metrion.usage_days_requester;
 ALTER TABLE metrion.usage_days DROP COLUMN latency, DROP COLUMN ttfb, DROP COLUMN overhead;
 ALTER TABLE metrion.usage_hours DROP COLUMN latency, DROP COLUMN ttfb, DROP COLUMN overhead;

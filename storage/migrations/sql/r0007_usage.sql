@@ -36,13 +36,14 @@ ALTER TABLE metrion.usage_sums
   ADD PRIMARY KEY (account_id, begin, provider, model, requester, status, from_cache, kind);
 COMMENT ON COLUMN metrion.usage_sums.kind IS
   'by hour or day; told apart are also: *_models provider and model; *_requesters requester; '
-  '*_names provider, model and requester; *_statuses and the others status and from_cache';
+  '*_providers provider and requester; *_names provider, model and requester; '
+  '*_statuses and the others status and from_cache';
 DO $$
 DECLARE
   kind text;
 BEGIN
   FOREACH kind IN ARRAY ARRAY['days', 'days_models', 'days_models_statuses', 'days_requesters',
-    'days_requesters_statuses', 'days_names', 'hours', 'hours_models', 'hours_models_statuses',
+    'days_requesters_statuses', 'days_providers', 'days_names', 'hours', 'hours_models', 'hours_models_statuses',
     'hours_requesters', 'hours_requesters_statuses']
   LOOP
     EXECUTE format('CREATE TABLE metrion.usage_sums_%s PARTITION OF metrion.usage_sums '
@@ -53,6 +54,7 @@ BEGIN
 END $$;
 CREATE INDEX usage_sums_days_names_requester
   ON metrion.usage_sums_days_names (account_id, requester, begin);
+CREATE INDEX usage_days_requester ON metrion.usage_days (account_id, requester, day);
 ALTER TABLE metrion.usage_sums ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY account ON metrion.usage_sums TO metrion_api
   USING (account_id = (SELECT metrion.account()))
@@ -211,10 +213,10 @@ BEGIN
     (provider, model, status, from_cache), (requester), (requester, status, from_cache))
   UNION ALL
   SELECT account_id, day,
-    CASE grouping(provider, requester, status)
-      WHEN 6 THEN 'days' WHEN 3 THEN 'days_models' WHEN 2 THEN 'days_models_statuses'
-      WHEN 5 THEN 'days_requesters' WHEN 4 THEN 'days_requesters_statuses'
-      ELSE 'days_names' END,
+    CASE grouping(provider, model, requester, status)
+      WHEN 14 THEN 'days' WHEN 3 THEN 'days_models' WHEN 2 THEN 'days_models_statuses'
+      WHEN 13 THEN 'days_requesters' WHEN 12 THEN 'days_requesters_statuses'
+      WHEN 5 THEN 'days_providers' ELSE 'days_names' END,
     coalesce(provider, ''), coalesce(model, ''), coalesce(requester, ''), coalesce(status, 0),
     coalesce(from_cache, false),
     sum(requests), sum(errors), sum(refused), sum(left_out), sum(forwarded), sum(cached),
@@ -224,7 +226,7 @@ BEGIN
     sum(saved_usd), sum(unsaved)
   FROM days GROUP BY account_id, day, GROUPING SETS ((status, from_cache), (provider, model),
     (provider, model, status, from_cache), (requester), (requester, status, from_cache),
-    (provider, model, requester))
+    (provider, requester), (provider, model, requester))
   ON CONFLICT (account_id, begin, provider, model, requester, status, from_cache, kind)
     DO UPDATE SET
       requests = u.requests + excluded.requests,
@@ -421,10 +423,10 @@ INSERT INTO metrion.usage_sums (
   cache_write_tokens, output_tokens, reasoning_tokens, total_tokens, cost_usd, unreported,
   unpriced, timed, latency_ms_sum, last_at, latency, ttfb, overhead, saved_usd, unsaved)
 SELECT account_id, day,
-  CASE grouping(provider, requester, status)
-    WHEN 6 THEN 'days' WHEN 3 THEN 'days_models' WHEN 2 THEN 'days_models_statuses'
-    WHEN 5 THEN 'days_requesters' WHEN 4 THEN 'days_requesters_statuses'
-    ELSE 'days_names' END,
+  CASE grouping(provider, model, requester, status)
+    WHEN 14 THEN 'days' WHEN 3 THEN 'days_models' WHEN 2 THEN 'days_models_statuses'
+    WHEN 13 THEN 'days_requesters' WHEN 12 THEN 'days_requesters_statuses'
+    WHEN 5 THEN 'days_providers' ELSE 'days_names' END,
   coalesce(provider, ''), coalesce(model, ''), coalesce(requester, ''), coalesce(status, 0),
   coalesce(from_cache, false),
   sum(requests), sum(errors), sum(refused), sum(left_out), sum(forwarded), sum(cached),
@@ -435,7 +437,7 @@ SELECT account_id, day,
 FROM metrion.usage_days GROUP BY account_id, day,
   GROUPING SETS ((status, from_cache), (provider, model),
     (provider, model, status, from_cache), (requester), (requester, status, from_cache),
-    (provider, model, requester));
+    (provider, requester), (provider, model, requester));
 
 SET ROLE metrion_owner;
 REVOKE CREATE ON SCHEMA metrion FROM metrion_definer;
