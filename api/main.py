@@ -6,8 +6,6 @@ from importlib.metadata import version
 from typing import Final
 
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
-from starlette.middleware.gzip import GZipMiddleware
 
 from api.errors import add_handlers
 from api.openapi import describe_problems
@@ -31,6 +29,7 @@ from api.routes import (
 )
 from api.security import CrossOriginGuard, SecurityHeaders
 from api.services import Services
+from api.static_files import PREFIX, static_files
 from api.telemetry import Telemetry
 from storage.settings import Settings
 
@@ -98,8 +97,6 @@ def create_app(settings: Settings) -> FastAPI:
     add_handlers(app)
     for resource in RESOURCES:
         app.include_router(resource.router)
-    # Files only: compressed data next to what a stranger can put there would tell its content.
-    files = GZipMiddleware(StaticFiles(directory=docs.STATIC_FOLDER))
-    app.mount("/static", files, name="static")
+    app.mount(PREFIX, static_files(), name="static")
     describe_problems(app)
     return app

@@ -18,6 +18,8 @@ MOST_SERIES = 7
 MOST_BARS = 50
 MOST_ROWS = 200
 _MS_DIGITS = 3
+_DIGITS = 6
+_TO_THE_CENT = 1000
 
 
 def range_of(window: Window) -> UsageRange:
@@ -34,7 +36,7 @@ def series[T](
     window: Window, groups: Iterable[Group], value: Callable[[Sums], T], nothing: T
 ) -> list[T]:
     """Return a value for each hour or day; `nothing` where there is no record."""
-    values = [nothing] * len(window.moments)
+    values = [nothing] * window.count
     for group in groups:
         values[window.place(group.begin)] = value(group.sums)
     return values
@@ -69,11 +71,13 @@ def costs_by_model(window: Window, groups: Sequence[Group]) -> list[ModelCost]:
 
 
 def _values(window: Window, groups: Sequence[Group]) -> list[float]:
-    values = dict.fromkeys(timestamps_of(window), 0.0)
+    start = int(window.start.timestamp())
+    step = int(window.length_of_step.total_seconds())
+    values = [0.0] * window.count
     for group in groups:
         for begin, cost in group.sums.cost_series.items():
-            values[int(begin)] += cost
-    return list(values.values())
+            values[(int(begin) - start) // step] += cost
+    return [short(value) for value in values]
 
 
 def cost_series(window: Window, groups: Sequence[Group], total: Sums, previous: Sums) -> CostSeries:
@@ -81,7 +85,7 @@ def cost_series(window: Window, groups: Sequence[Group], total: Sums, previous: 
     return CostSeries(
         total=number(total.known_cost),
         previous=number(previous.known_cost) if previous.requests else None,
-        values=series(window, groups, lambda sums: float(sums.cost_usd), 0.0),
+        values=series(window, groups, lambda sums: short(float(sums.cost_usd)), 0.0),
         unpriced=total.unpriced + total.unreported,
     )
 
@@ -115,15 +119,14 @@ def percentile_series(window: Window, found: Latencies, share: float) -> list[fl
     """Return the latency's percentile for each hour or day."""
     return [
         rounded(percentile(found.by_moment.get(("latency", place), {}), share))
-        for place in range(len(window.moments))
+        for place in range(window.count)
     ]
 
 
 def average_series(window: Window, found: Latencies, measure: Measure) -> list[float | None]:
     """Return a measure's average for each hour or day."""
     return [
-        rounded(average(found.by_moment.get((measure, place), {})))
-        for place in range(len(window.moments))
+        rounded(average(found.by_moment.get((measure, place), {}))) for place in range(window.count)
     ]
 
 
@@ -149,6 +152,11 @@ def latency_by_model(found: Latencies) -> list[ModelLatency]:
 def number(amount: Decimal | None) -> float | None:
     """Return an amount as JSON has it."""
     return None if amount is None else float(amount)
+
+
+def short(amount: float) -> float:
+    """Return an amount with six digits, or to the cent if that is more; totals have them all."""
+    return round(amount, 2) if amount >= _TO_THE_CENT else float(f"{amount:.{_DIGITS}g}")
 
 
 def rounded(ms: float | None) -> float | None:

@@ -1,14 +1,13 @@
 """`/api/docs`: the page that renders `/api/openapi.json` with our own script."""
 
-from pathlib import Path
-from typing import Final, cast
+from typing import cast
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse
 
-router = APIRouter(include_in_schema=False)
+from api.static_files import STATIC_FOLDER
 
-STATIC_FOLDER: Final = Path(__file__).parent.parent / "static"
+router = APIRouter(include_in_schema=False)
 
 
 @router.get("/api/docs")

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.deps import SESSION_PROBLEMS, ServicesHere, SessionCaller
 from api.errors import TooManyAttemptsError, documented
-from api.routes.docs import STATIC_FOLDER
+from api.static_files import STATIC_FOLDER
 from storage.errors import ExportUnderWay
 from storage.export import Exports
 

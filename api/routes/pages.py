@@ -4,6 +4,7 @@ Their scripts ask the API for what they show. A visitor without a session's cook
 sign in at once; whether the cookie is still good, the API says.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -14,10 +15,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from api.compression import CompressedRoute
 from api.deps import services_of
 from api.errors import ResourceNotFoundError
+from api.static_files import PREFIX, STATIC_FOLDER, static_files
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=CompressedRoute)
 
 TEMPLATES_FOLDER: Final = Path(__file__).parent.parent / "templates"
 SESSION_COOKIE: Final = "metrion_session"
@@ -59,6 +62,7 @@ PAGES: Final = (
 )
 _WITHOUT_MAIL_SERVER: Final = "/mailbox"
 """Where mails are shown that nobody sends: not a page where there is a mail server."""
+_IMPORTED: Final = re.compile(r'^(?:import|export)\b[^"]*"(\.[^"]+)";$', re.MULTILINE)
 _SIGN_IN: Final = Page("/sign-in", "Sign in", "sign-in")
 
 
@@ -105,4 +109,16 @@ def _render(page: Page, *, has_mailbox: bool) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(f"{page.name}.html").render(page=page, has_mailbox=has_mailbox)
+    everywhere = {"static": f"{PREFIX}/{static_files().version}"}
+    template = environment.get_template(f"{page.name}.html", globals=everywhere)
+    return template.render(page=page, modules=_modules(page.name), has_mailbox=has_mailbox)
+
+
+def _modules(name: str) -> list[str]:
+    """Return the modules that a page's script needs: a browser would find one behind the other."""
+    found = [STATIC_FOLDER / "pages" / f"{name}.js"]
+    for file in found:
+        for imported in _IMPORTED.findall(file.read_text()):
+            if (module := (file.parent / imported).resolve()) not in found:
+                found.append(module)
+    return [module.relative_to(STATIC_FOLDER).as_posix() for module in found]

@@ -1,12 +1,14 @@
 """`GET /api/v1/usage/…`: the figures of the dashboard's tabs, one request each."""
 
 import calendar
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
 from fastapi import APIRouter
 
+from api.compression import CompressedRoute
 from api.deps import READING_PROBLEMS, ReadingCaller, ServicesHere
 from api.errors import documented
 from api.filters import WantedFilter, WantedWindow
@@ -64,6 +66,7 @@ from storage.records import COST_SERIES, REQUESTERS, Question
 from storage.usage import Group, Sums, busiest, month_of, regrouped
 
 router = APIRouter(prefix="/api/v1/usage", tags=["Usage"], responses=documented(*READING_PROBLEMS))
+_figures = APIRouter(route_class=CompressedRoute)
 
 _FIRST_ERROR: Final = 400
 _MOST_RECENT: Final = 50
@@ -79,7 +82,7 @@ _OF_REQUESTER: Final = (*_FEW, "total_tokens", "errors", "last_at")
 _COUNTS: Final = ("requests", "errors")
 
 
-@router.get("/overview", summary="Overview")
+@_figures.get("/overview", summary="Overview")
 async def overview(
     services: ServicesHere, caller: ReadingCaller, window: WantedWindow, wanted: WantedFilter
 ) -> Overview:
@@ -92,8 +95,7 @@ async def overview(
             models=Question(window, ("provider", "model"), (*_FEW, COST_SERIES)),
             statuses=Question(window, ("status",), ("requests",)),
             before=Question(window.previous),
-            people=Question(window, (), (REQUESTERS,)),
-            people_by_moment=Question(window, ("begin",), (REQUESTERS,)),
+            people=Question(window, ("begin",), (REQUESTERS,), and_all=True),
             people_before=Question(window.previous, (), (REQUESTERS,)),
         )
         currency = await _currency(services, connection)
@@ -129,11 +131,7 @@ async def overview(
         cost_by_model=costs_by_model(window, models),
         cost=cost_series(window, moments, total, before),
         providers=costs_by_provider(regrouped(models, "provider"), total),
-        requesters=RequesterCounts(
-            total=total_of(found["people"]).requesters,
-            previous=total_of(found["people_before"]).requesters if before.requests else None,
-            values=series(window, found["people_by_moment"], lambda sums: sums.requesters, 0),
-        ),
+        requesters=_people(window, found, before),
         latency=LatencySummary(
             average_ms=rounded(total.average_ms),
             previous_ms=rounded(before.average_ms),
@@ -196,7 +194,7 @@ async def costs(
     )
 
 
-@router.get("/latency", summary="Latency")
+@_figures.get("/latency", summary="Latency")
 async def latency(
     services: ServicesHere, caller: ReadingCaller, window: WantedWindow, wanted: WantedFilter
 ) -> LatencyUsage:
@@ -247,7 +245,8 @@ async def errors(
             codes=Question(window, ("begin", "status"), _COUNTS),
             before=Question(window.previous, (), _COUNTS),
         )
-        recent = await recent_errors(connection, window, wanted, _MOST_RECENT)
+        newest = _newest_errors(window, found["codes"])
+        recent = await recent_errors(connection, newest, wanted, _MOST_RECENT) if newest else []
         currency = await _currency(services, connection)
     total, before = total_of(found["codes"]), total_of(found["before"])
     failed = [each for each in found["codes"] if (each.status or 0) >= _FIRST_ERROR]
@@ -327,10 +326,31 @@ async def usage_version(services: ServicesHere, caller: ReadingCaller) -> UsageV
         return UsageVersion(version=await usage.version(connection))
 
 
+router.include_router(_figures)
+
+
 async def _currency(services: Services, connection: Transaction) -> UsageCurrency:
     wanted = (await get_account(connection)).currency
     found = next(each for each in currencies(services.settings) if each.code == wanted)
     return UsageCurrency(**found.model_dump())
+
+
+def _newest_errors(window: Window, groups: list[Group]) -> Window | None:
+    """Return the part of the window with the newest errors; None: there is none.
+
+    The log is not searched for what the records (`groups`, by begin) know not to be there.
+    """
+    moments = [each for each in regrouped(groups, "begin") if each.sums.errors]
+    places = {window.place(each.begin): each.sums.errors for each in moments}
+    if not places:
+        return None
+    first, left = max(places), _MOST_RECENT
+    for first in sorted(places, reverse=True):
+        left -= places[first]
+        if left <= 0:
+            break
+    step = window.length_of_step
+    return Window(window.start + first * step, window.start + (max(places) + 1) * step, window.step)
 
 
 def _tokens(window: Window, moments: list[Group], total: Sums) -> TokenSeries:
@@ -342,6 +362,16 @@ def _tokens(window: Window, moments: list[Group], total: Sums) -> TokenSeries:
         reasoning=series(window, moments, lambda sums: sums.reasoning_tokens, 0),
         total=total.known_tokens,
         unreported=total.unreported,
+    )
+
+
+def _people(window: Window, found: Mapping[str, list[Group]], before: Sums) -> RequesterCounts:
+    moments = [each for each in found["people"] if each.begin is not None]
+    (everybody,) = (each.sums for each in found["people"] if each.begin is None)
+    return RequesterCounts(
+        total=everybody.requesters,
+        previous=total_of(found["people_before"]).requesters if before.requests else None,
+        values=series(window, moments, lambda sums: sums.requesters, 0),
     )
 
 

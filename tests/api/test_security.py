@@ -6,7 +6,7 @@ from api import security
 from api.errors import TooManyAttemptsError
 from api.security import CONTENT_SECURITY_POLICY, LARGEST_BODY, Attempts, SecurityHeaders
 
-PATHS = ["/healthz", "/readyz", "/api/docs", "/static/docs.js", "/api/v1/logs", "/nowhere"]
+PATHS = ["/healthz", "/readyz", "/api/docs", "/static/icon.svg", "/api/v1/logs", "/nowhere"]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -19,6 +19,18 @@ def test_every_answer_has_the_headers(api_alone: httpx.Client, path: str):
     assert "access-control-allow-origin" not in headers
     assert "set-cookie" not in headers
     assert "strict-transport-security" not in headers  # http on a laptop must stay usable
+
+
+@pytest.mark.parametrize("name", ["docs.js", "app.css"])
+def test_what_is_no_document_is_never_taken_for_one(api_alone: httpx.Client, name: str):
+    headers = api_alone.get(f"/static/{name}").headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert headers["x-frame-options"] == "DENY"
+    assert "content-security-policy" not in headers
+    gone = api_alone.get("/static/nowhere.js").headers
+    assert gone["content-security-policy"] == CONTENT_SECURITY_POLICY
 
 
 def test_the_policy_allows_nothing_inline_and_no_other_origin():

@@ -5,7 +5,7 @@ from typing import override
 import httpx
 import pytest
 
-from api.routes.docs import STATIC_FOLDER
+from api.static_files import STATIC_FOLDER
 
 
 class Page(HTMLParser):

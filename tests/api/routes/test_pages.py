@@ -1,6 +1,5 @@
 """Every page's shell: it answers, keeps the policy, and loads only what is there."""
 
-import gzip
 import re
 from html.parser import HTMLParser
 from typing import override
@@ -8,14 +7,13 @@ from typing import override
 import httpx
 import pytest
 
-from api.routes.docs import STATIC_FOLDER
 from api.routes.pages import PAGES, SESSION_COOKIE, TEMPLATES_FOLDER
 from api.security import CONTENT_SECURITY_POLICY
+from api.static_files import PREFIX, STATIC_FOLDER, static_files
 
 PATHS = [page.path for page in PAGES]
 SIGNED_IN = {"cookie": f"{SESSION_COOKIE}=x"}
 SCRIPTS = sorted(STATIC_FOLDER.rglob("*.js"))
-OVERVIEW_MOST_BYTES = 60_000
 
 
 class Page(HTMLParser):
@@ -121,26 +119,13 @@ def test_scripts_import_what_is_there_and_write_no_html(file):
     assert len(text.splitlines()) <= 400
 
 
-def test_files_are_compressed_and_pages_are_not(api_alone: httpx.Client):
-    compressed = {"accept-encoding": "gzip"}
-    style = api_alone.get("/static/dashboard.css", headers=compressed)
-    assert style.headers["content-encoding"] == "gzip"
-    assert style.headers["vary"].lower() == "accept-encoding"
-    again = {**compressed, "if-none-match": style.headers["etag"]}
-    assert api_alone.get("/static/dashboard.css", headers=again).status_code == 304
-    assert "content-encoding" not in api_alone.get("/api/v1/meta", headers=compressed).headers
-
-
-def test_overview_with_all_that_it_loads_is_small(api_alone: httpx.Client):
-    text = api_alone.get("/overview", headers=SIGNED_IN).text
-    files = {STATIC_FOLDER / name.removeprefix("/static/") for name in Page(text).loaded}
-    waiting = [file for file in files if file.suffix == ".js"]
-    while waiting:
-        file = waiting.pop()
+@pytest.mark.parametrize("path", ["/sign-in", *PATHS])
+def test_a_page_names_all_the_modules_it_needs_at_once(api_alone: httpx.Client, path: str):
+    prefix = f"{PREFIX}/{static_files().version}/"
+    loaded = Page(api_alone.get(path, headers=SIGNED_IN).text).loaded
+    assert all(address.startswith(prefix) for address in loaded)
+    named = {STATIC_FOLDER / name.removeprefix(prefix) for name in loaded if name.endswith(".js")}
+    for file in named:
         for name in re.findall(r'(?:from|import) "(\.[^"]+)"', file.read_text()):
-            module = (file.parent / name).resolve()
-            if module not in files:
-                files.add(module)
-                waiting.append(module)
-    weight = len(text) + sum(len(gzip.compress(file.read_bytes())) for file in files)
-    assert weight < OVERVIEW_MOST_BYTES
+            assert (file.parent / name).resolve() in named, name
+    assert len(named) > 3

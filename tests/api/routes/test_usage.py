@@ -222,6 +222,30 @@ def test_errors_by_code_and_the_newest(ask, ada):
     assert data["recent"][0]["error"] == "Overloaded"
 
 
+async def test_the_newest_errors_are_of_several_days(ask, new_account, write_logs):
+    account = await new_account("many@example.com", "pro")
+    failed = {"status": 500, "outcome": "provider_error", **NOTHING}
+    for days, count in ((0, 20), (2, 20), (5, 20), (6, 20)):
+        write_logs(account, count, created_at=ago(days=days), error=f"{days} days ago", **failed)
+    write_logs(account, created_at=ago(days=3))
+    recent = ask(account, "errors")["recent"]
+    said = [row["error"] for row in recent]
+    assert said == ["0 days ago"] * 20 + ["2 days ago"] * 20 + ["5 days ago"] * 10
+
+
+async def test_the_log_is_not_searched_for_errors_that_are_not_there(
+    ask, new_account, write_logs, monkeypatch
+):
+    """It would take minutes among millions of rows."""
+    account = await new_account("fine@example.com", "pro")
+    write_logs(account, status=500, outcome="provider_error", **NOTHING)
+    write_logs(account, cached=True, cost_usd="0", saved_usd="0.7")
+    assert len(ask(account, "errors")["recent"]) == 1
+    monkeypatch.setattr("api.routes.usage.recent_errors", None)
+    data = ask(account, "errors", cached="true")
+    assert (data["requests"], data["total"], data["recent"]) == (1, 0, [])
+
+
 def test_requesters(ask, ada):
     data = ask(ada, "requesters")
     assert (data["total"], data["left_out"]) == (3, 0)
