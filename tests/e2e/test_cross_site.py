@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,28 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 COOKIE = "metrion_session"
 SETTLE_SECONDS = 0.7
-ATTACKS: dict[str, tuple[str, str, str]] = {
-    # what is attacked: method, path, body
-    "new token": ("POST", "token/regenerate", ""),
-    "currency": ("PATCH", "account", '{"currency": "CHF"}'),
-    "provider key": ("PUT", "provider-keys/openai", '{"key": "sk-attacker-0123456789abcdef0123"}'),
-    "sign out": ("DELETE", "auth/sessions/current", ""),
+BODIES = {
+    # what an attacker would send to an operation; nothing to those that are not here
+    ("POST", "/auth/codes"): '{"email": "EMAIL"}',
+    ("POST", "/auth/sessions"): '{"email": "attacker@example.com", "code": "123456"}',
+    ("DELETE", "/account"): '{"code": "123456"}',
+    ("PATCH", "/account"): '{"currency": "CHF"}',
+    ("PUT", "/provider-keys/{provider}"): '{"key": "sk-attacker-0123456789abcdef0123"}',
+    ("POST", "/alerts"): '{"type": "request_volume", "threshold": 1, "name": "theirs"}',
+    ("PATCH", "/alerts/{rule_id}"): '{"enabled": false}',
 }
+ENCODINGS = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
+
+
+FETCH = """async ([method, url, body, mode, type]) => {
+    try {
+        const answer = await fetch(url, {
+            method, mode, credentials: "include",
+            headers: {"content-type": type}, body: body || undefined,
+        });
+        return answer.type === "opaque" ? null : answer.status;
+    } catch { return null }
+}"""
 
 
 class Attacker(BaseHTTPRequestHandler):
@@ -73,23 +89,28 @@ class Victim:
     page: Page
     api_url: str
     session: httpx.AsyncClient
+    mails: Path
+    attacker_url: str
+    attacks: list[tuple[str, str, str]]
+    """Every operation that changes something: method, address, body."""
 
     async def state(self) -> list[Any]:
         """All that an attack could change."""
-        found = []
-        for path in ("account", "token", "provider-keys", "auth/sessions"):
+        found: list[Any] = []
+        for path in ("account", "provider-keys", "alerts", "auth/sessions"):
             answer = await self.session.get(f"/api/v1/{path}")
             assert answer.status_code == 200, path
             found.append(answer.json())
         for each in found[3]["items"] if isinstance(found[3], dict) else found[3]:
             each.pop("last_seen_at")
-        return found
+        token = await self.session.post("/api/v1/token/reveal")
+        return [*found, token.json(), sorted(file.name for file in self.mails.glob("*.eml"))]
 
 
 @pytest_asyncio.fixture(
     loop_scope="module", scope="module", params=["another site", "another port"]
 )
-async def victim(request, deployment, attacker_port: int) -> AsyncIterator[Victim]:
+async def somebody(request, deployment, attacker_port: int) -> AsyncIterator[Victim]:
     address = f"victim-{request.param.replace(' ', '-')}@example.com"
     host = "localhost" if request.param == "another site" else "127.0.0.1"
     url = deployment.api_url
@@ -117,54 +138,113 @@ async def victim(request, deployment, attacker_port: int) -> AsyncIterator[Victi
         await page.goto(f"{url}/overview")
         assert await page.evaluate("fetch('/api/v1/account').then(answer => answer.status)") == 200
         await page.goto(f"http://{host}:{attacker_port}/")
-        yield Victim(page, url, session)
+        rule = {"type": "request_volume", "threshold": 9, "name": "mine"}
+        made = await session.post("/api/v1/alerts", json=rule)
+        assert made.status_code == 201, made.text
+        sessions = (await session.get("/api/v1/auth/sessions")).json()
+        (own,) = sessions["items"] if isinstance(sessions, dict) else sessions
+        names = {"rule_id": made.json()["id"], "session_id": own["id"], "provider": "openai"}
+        document = (await session.get("/api/openapi.json")).json()
+        attacks = [
+            (method, url + path.format(**names), body.replace("EMAIL", address))
+            for method, path, body in operations(document)
+        ]
+        mails = deployment.data_dir / "mail"
+        yield Victim(page, url, session, mails, page.url, attacks)
         await browser.close()
 
 
-async def test_no_form_changes_anything(victim: Victim):
-    """Forms need no permission to be sent; three encodings, only one of which looks like JSON."""
+@pytest_asyncio.fixture(loop_scope="module")
+async def victim(somebody: Victim) -> Victim:
+    """Somebody before a fresh page of the attacker's."""
+    await somebody.page.goto(somebody.attacker_url)
+    return somebody
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """All that is not only read, as the API's own document says."""
+    known = set(BODIES)
+    for path, item in document["paths"].items():
+        for method in {"post", "put", "patch", "delete"} & set(item):
+            key = (method.upper(), path.removeprefix("/api/v1"))
+            known.discard(key)
+            yield key[0], path, BODIES.get(key, "")
+    assert not known
+
+
+async def test_from_its_own_page_such_a_request_is_taken(victim: Victim):
+    """What the other tests say could else be the work of a mistake in the attacks."""
     before = await victim.state()
-    for method, path, body in ATTACKS.values():
-        for encoding in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
-            status = await victim.page.evaluate(
-                """async ([action, encoding, body]) => {
-                    const frame = document.createElement("iframe");
-                    frame.name = "sink";
-                    const form = document.createElement("form");
-                    Object.assign(form, {method: "post", action, enctype: encoding, target: "sink"});
-                    const field = document.createElement("input");
-                    Object.assign(field, {name: body || "x", value: ""});
-                    form.append(field);
-                    document.body.replaceChildren(frame, form);
-                    const loaded = new Promise(done => frame.addEventListener("load", done));
-                    form.submit();
-                    await Promise.race([loaded, new Promise(done => setTimeout(done, 700))]);
-                    try { return frame.contentDocument.body.textContent } catch { return null }
-                }""",
-                [f"{victim.api_url}/api/v1/{path}", encoding, body],
-            )
-            assert not status, (method, path)  # nothing of the answer can be read either
+    await victim.page.goto(f"{victim.api_url}/overview")
+    (attack,) = (
+        each for each in victim.attacks if each[0] == "POST" and each[1].endswith("alerts")
+    )
+    status = await victim.page.evaluate(FETCH, [*attack, "cors", "application/json"])
+    assert status == 201
+    assert await victim.state() != before
+
+
+SUBMIT = """([action, encoding, body, target]) => {
+    const form = document.createElement("form");
+    Object.assign(form, {method: "post", action, enctype: encoding, target});
+    const field = document.createElement("input");
+    // sent as text it is name=value: JSON with a name that nobody looks at
+    const name = body ? body.replace(/}$/, ', "x": "') : "x";
+    Object.assign(field, {type: "hidden", name, value: body ? '"}' : ""});
+    form.append(field);
+    document.body.append(form);
+    form.submit();
+}"""
+
+
+async def test_no_form_in_a_frame_changes_anything(victim: Victim):
+    """Forms need no permission to be sent, in any of the three encodings in turn."""
+    before = await victim.state()
+    urls = {url for _, url, _ in victim.attacks}
+    sent: list[str] = []
+    victim.page.on("request", lambda each: sent.append(each.method) if each.url in urls else None)
+    read = await victim.page.evaluate(
+        f"""attacks => Promise.all(attacks.map(([url, encoding, body], number) => {{
+            const frame = document.createElement("iframe");
+            frame.name = `sink-${{number}}`;
+            document.body.append(frame);
+            ({SUBMIT})([url, encoding, body, frame.name]);
+            return new Promise(done => frame.addEventListener("load", () => {{
+                try {{ done(frame.contentDocument.body.textContent) }} catch {{ done(null) }}
+            }}));
+        }}))""",
+        [
+            [url, encoding, body]
+            for (_, url, body), encoding in zip(victim.attacks, cycle(ENCODINGS), strict=False)
+        ],
+    )
+    assert sent == ["POST"] * len(victim.attacks)
+    assert not any(read), "nothing of the answers can be read either"
+    assert await victim.state() == before
+
+
+async def test_no_form_at_top_level_changes_anything(victim: Victim):
+    """What a page that is opened from a mail would do: it leads there, with what looks like JSON."""
+    before = await victim.state()
+    for _, url, body in victim.attacks:
+        async with victim.page.expect_navigation(url=url) as arrived:
+            await victim.page.evaluate(SUBMIT, [url, "text/plain", body, "_top"])
+        answer = await arrived.value
+        assert answer is not None
+        assert answer.request.method == "POST"
+        assert answer.status == 403, url
+        assert "cross-origin" in await answer.text(), url
+        await victim.page.goto(victim.attacker_url)
     assert await victim.state() == before
 
 
 @pytest.mark.parametrize("mode", ["cors", "no-cors"])
 async def test_no_script_changes_or_reads_anything(victim: Victim, mode: str):
     before = await victim.state()
-    for method, path, body in ATTACKS.values():
+    for attack in victim.attacks:
         for content_type in ("text/plain", "application/json"):
-            seen = await victim.page.evaluate(
-                """async ([url, method, mode, type, body]) => {
-                    try {
-                        const answer = await fetch(url, {
-                            method, mode, credentials: "include",
-                            headers: {"content-type": type}, body: body || undefined,
-                        });
-                        return answer.type === "opaque" ? null : answer.status;
-                    } catch { return null }
-                }""",
-                [f"{victim.api_url}/api/v1/{path}", method, mode, content_type, body],
-            )
-            assert seen is None, (method, path)
+            seen = await victim.page.evaluate(FETCH, [*attack, mode, content_type])
+            assert seen is None, attack
     for path in ("account", "token", "logs", "usage/overview", "usage/costs?range=90d", "logs.csv"):
         read = await victim.page.evaluate(
             """async ([url, mode]) => {
@@ -180,11 +260,8 @@ async def test_no_script_changes_or_reads_anything(victim: Victim, mode: str):
 
 async def test_no_beacon_changes_anything(victim: Victim):
     before = await victim.state()
-    for _, path, body in ATTACKS.values():
-        await victim.page.evaluate(
-            "([url, body]) => navigator.sendBeacon(url, body)",
-            [f"{victim.api_url}/api/v1/{path}", body],
-        )
+    for _, url, body in victim.attacks:
+        await victim.page.evaluate("([url, body]) => navigator.sendBeacon(url, body)", [url, body])
     await asyncio.sleep(SETTLE_SECONDS)
     assert await victim.state() == before
 
