@@ -5,6 +5,7 @@ A route raises a leaf of `ApiError`; storage's errors become one here. Every err
 only sentences written for the person who asked.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, cast
@@ -29,6 +30,10 @@ PROBLEM_TYPE = "application/problem+json"
 RETRY_SECONDS = "1"
 BILLING_RETRY_SECONDS = "60"
 REQUEST_ID_KEY = "metrion.request_id"  # in the ASGI scope; api.telemetry puts it there
+
+
+# Keys, tokens and codes have digits.
+_ORDINARY_NAME: Final = re.compile("[A-Za-z_]{1,40}")
 
 
 class InvalidField(BaseModel):
@@ -328,10 +333,16 @@ def _handler(
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:
     found = cast("RequestValidationError", error).errors()
-    invalid = [
-        InvalidField(place=".".join(map(str, each["loc"])), reason=each["msg"]) for each in found
-    ]
+    invalid = [InvalidField(place=_place(each), reason=each["msg"]) for each in found]
     return problem_response(request.scope, InvalidRequestError(), invalid)
+
+
+def _place(problem: Mapping[str, Any]) -> str:
+    """Say where a value is. The name of a field that does not exist may be anybody's secret."""
+    *outer, name = map(str, problem["loc"])
+    if problem["type"] == "extra_forbidden" and _ORDINARY_NAME.fullmatch(name) is None:
+        name = "…"
+    return ".".join((*outer, name))
 
 
 def _from_framework(error: HTTPException) -> ApiError:

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from api import errors
+from api.alert_models import RuleChange
 from api.errors import KINDS, ApiError, InvalidRequestError, InvalidTokenError, documented
 from storage.errors import AlreadyExists, DatabaseUnavailable, InvalidValue, NotFound, PlanRequired
 
@@ -37,6 +38,21 @@ def test_a_method_that_is_not_there(api_alone: httpx.Client):
 @pytest.mark.parametrize("path", ["/api/v1/meta/", "/healthz/", "/healthz/x"])
 def test_nothing_is_redirected(api_alone: httpx.Client, path: str):
     assert problem_of(api_alone.get(path))["status"] == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("treshold", "treshold"), ("AIza0123456789", "…"), ("123456", "…")]
+)
+def test_a_field_that_does_not_exist_is_named_if_it_is_no_secret(
+    app_alone: FastAPI, serve, name: str, shown: str
+):
+    @app_alone.post("/strict")
+    async def take(body: RuleChange) -> None:
+        """Nothing."""
+
+    with serve(app_alone) as client:
+        problem = problem_of(client.post("/strict", json={name: name}))
+    assert [each["place"] for each in problem["errors"]] == [f"body.{shown}"]
 
 
 @pytest.mark.parametrize(
