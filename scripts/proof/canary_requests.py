@@ -175,9 +175,14 @@ def main_route(provider: Provider, *, streamed: bool) -> tuple[Endpoint, str]:
 
 
 def spoilt(ask: Ask, what: str, knobs: dict[str, str]) -> Ask:
-    """Return the request with an answer that goes wrong."""
-    without_echo = {name: value for name, value in ask.headers.items() if name != "x-fake-echo"}
-    headers = without_echo | {f"x-fake-{name}": value for name, value in knobs.items()}
+    """Return the request with an answer that goes wrong.
+
+    Without an answer to give where that would be an error's message: those are kept, as the README
+    says.
+    """
+    dropped = {"x-fake-echo", *(("x-canary",) if "status" in knobs else ())}
+    kept = {name: value for name, value in ask.headers.items() if name not in dropped}
+    headers = kept | {f"x-fake-{name}": value for name, value in knobs.items()}
     return replace(ask, what=f"{ask.what}: {what}", headers=headers)
 
 
@@ -210,7 +215,7 @@ def refused(ask: Ask, flock: Flock) -> Generator[Ask]:
     yield odd("no object", body=json.dumps([words, secret]).encode())
     yield odd("a repeated key", body=json.dumps(document)[:-1].encode() + b',"model":"x"}')
     yield odd("a field is missing", body=json.dumps({secret: words}).encode())
-    yield odd("wrong types", body=json.dumps(dict.fromkeys(document, secret)).encode())
+    yield odd("wrong types", body=json.dumps({name: [words] for name in document}).encode())
     yield odd("two credentials", {"x-api-key": f"{secret}0"})
     yield odd("another scheme", {"authorization": f"Basic {secret}"})
     yield odd("a malformed token", {"authorization": f"Bearer sk-metrion-{secret}"})

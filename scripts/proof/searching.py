@@ -124,7 +124,7 @@ class Searcher:
                 else:
                     finds.add(Find(canary.kind, canary.value.decode(), name))
         for form, (canary, name) in self._needles.items():
-            if form in data:
+            if data.find(form) >= 0:  # `in` takes several times as long (CPython 3.13)
                 finds.add(Find(canary.kind, canary.name, name))
         for code, canary in self._codes.items():
             if any(_stands_alone(data, place, len(code)) for place in _places(data, code)):

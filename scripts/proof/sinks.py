@@ -156,7 +156,7 @@ class Sinks:
         self._searcher = searcher
         self._allowed = allowed
         self._found: dict[str, Searched] = {}
-        self._places: dict[Find, set[str]] = {}
+        self._places: dict[tuple[str, Find], set[str]] = {}
 
     def search(self, sink: str, place: str, pieces: Iterable[bytes]) -> None:
         """Search bytes of a sink that stand at `place` (a file, a table)."""
@@ -169,7 +169,7 @@ class Sinks:
     def _add(self, sink: str, place: str, searched: Searched) -> None:
         self._found.setdefault(sink, Searched()).add(searched)
         for find in searched.finds:
-            self._places.setdefault(find, set()).add(place)
+            self._places.setdefault((sink, find), set()).add(place)
 
     def bytes_of(self, sink: str) -> int:
         """How much of a sink was searched."""
@@ -184,7 +184,7 @@ class Sinks:
         """What was found where it must not be, and where that is."""
         return [
             f"{sink}: {find.kind or 'something'} ({find.name}; {find.form}) in "
-            f"{', '.join(sorted(self._places[find])[:3])}"
+            f"{', '.join(sorted(self._places[sink, find])[:3])}"
             for sink in self._found
             for find in sorted(self._split(sink)[1], key=str)
         ]
