@@ -223,6 +223,12 @@ def within(seen: Seen, windows: Sequence[tuple[float, float]]) -> bool:
     return any(seen.began <= end and seen.ended >= begin for begin, end in windows)
 
 
+def without_row(seen: Sequence[Seen], rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """How many requests of each person have none."""
+    ids = {row["id"] for row in rows}
+    return Counter(each.person for each in seen if each.id not in ids)
+
+
 def _rows_of_nobody(seen: Sequence[Seen], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Rows whose id no client has read: there are as many requests without an answer, or more."""
     known = {each.id for each in seen}
@@ -254,11 +260,11 @@ def compare_providers(
 ) -> tuple[int, Findings]:
     """Compare what providers got in somebody's name with that person's rows.
 
-    A provider never got less. It may have got more: the requests whose proxy was killed under them,
-    which have no row and of which nobody has seen the end. Returns how many these are, too.
+    A provider never got less. It may have got more: requests without a row, because their proxy was
+    killed under them, or the disk was full. Returns how many it got more, too.
     """
     found, killed = Findings(), 0
-    unseen = Counter(each.person for each in seen if not each.whole)
+    unseen = without_row(seen, rows)
     answered = Counter(
         row["person"] for row in rows if row["outcome"] == "ok" and not row["cached"]
     )

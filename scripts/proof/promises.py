@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
-from scripts.proof.books import Findings, Seen, within
+from scripts.proof.books import Findings, Seen, within, without_row
 
 # ---- limits -------------------------------------------------------------------------------------
 
@@ -54,20 +55,25 @@ def over_limit(
 
 def compare_count(
     seen: Sequence[Seen],
+    rows: Sequence[Mapping[str, Any]],
     used: Mapping[str, int],
     counted: Mapping[str, int],
     uncertain: Sequence[tuple[float, float]],
 ) -> Findings:
     """Compare what accounts have used of their month by their rows with what the proxies counted.
 
-    Counted may be more: requests whose proxy was killed before their row, or that nobody read to
-    their end. It may be less: requests that passed while the shared count was away.
+    Counted may be more: requests without a row, because their proxy was killed before, or the disk
+    was full. It may be less: requests that passed while the shared count was away. And a count that
+    has lost its memory hears of a person when that person's next request passes, if one does.
     """
-    found = Findings()
+    found, no_row = Findings(), without_row(seen, rows)
+    last = max((end for _, end in uncertain), default=0.0)
     for person, count in counted.items():
         own = [each for each in seen if each.person == person]
-        more = sum(not each.whole for each in own)
+        more = no_row[person]
         less = sum(within(each, uncertain) for each in own)
+        if uncertain and not any(each.is_forwarded and each.began > last for each in own):
+            less = used[person]
         if not used[person] - less <= count <= used[person] + more:
             found.other.append(
                 f"{person} has used {used[person]} of the month, the proxies counted {count} "

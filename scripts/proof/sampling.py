@@ -130,4 +130,15 @@ def as_table(samples: Mapping[str, Sequence[Holding]], bounds_of: Callable[[str]
             cells.append(f"{said:>{width}}")
         verdict = "; ".join(grown(held, bounds_of(name))) or "flat"
         lines.append(" ".join([*cells, verdict]))
+    lines += [
+        f"{name:<10} memory in MiB, by tenths of the time: {tenths(held)}"
+        for name, held in samples.items()
+    ]
     return "\n".join(lines)
+
+
+def tenths(samples: Sequence[Holding]) -> str:
+    """The median memory of each tenth of the samples, in MiB: whether it grows on at the end."""
+    size = max(1, len(samples) // 10)
+    groups = [samples[start : start + size] for start in range(0, len(samples), size)][:10]
+    return " ".join(f"{_median(group).memory_kib / _KIB:.1f}" for group in groups)

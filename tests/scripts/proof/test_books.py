@@ -174,6 +174,7 @@ def test_providers_got_what_was_recorded():
     number, found = books.compare_providers([*both, killed], {ANNA: 3}, [row(1), row(2)])
     assert (number, bool(found)) == (1, False)
     assert not books.compare_providers(both, {ANNA: 1}, [row(1), row(2, cached=True)])[1]
+    assert not books.compare_providers(both, {ANNA: 2}, [row(1)])[1], "the disk was full"
 
 
 def test_findings_are_put_together():

@@ -39,11 +39,15 @@ def test_while_the_count_is_away_each_process_counts_alone():
 
 def test_the_shared_count():
     own = [seen(1), seen(2), seen(3, whole=False)]
-    assert not promises.compare_count(own, {ANNA: 2}, {ANNA: 2}, [])
-    assert not promises.compare_count(own, {ANNA: 2}, {ANNA: 3}, []), "one was not read"
-    assert promises.compare_count(own, {ANNA: 2}, {ANNA: 4}, []).other
-    assert promises.compare_count(own, {ANNA: 2}, {ANNA: 1}, []).other
-    assert not promises.compare_count(own, {ANNA: 2}, {ANNA: 1}, [(0.5, 1.5)])
+    rows = [{"id": "id-1"}, {"id": "id-2"}]
+    assert not promises.compare_count(own, rows, {ANNA: 2}, {ANNA: 2}, [])
+    assert not promises.compare_count(own, rows, {ANNA: 2}, {ANNA: 3}, []), "one has no row"
+    assert promises.compare_count(own, rows, {ANNA: 2}, {ANNA: 4}, []).other
+    assert promises.compare_count(own, rows, {ANNA: 2}, {ANNA: 1}, []).other
+    away = [(0.5, 1.5)]
+    assert not promises.compare_count(own, rows, {ANNA: 2}, {ANNA: 1}, away)
+    assert promises.compare_count(own, rows, {ANNA: 2}, {ANNA: 0}, away).other, "it was told since"
+    assert not promises.compare_count(own, rows, {ANNA: 2}, {ANNA: 0}, [(0.5, 9.0)])
 
 
 @pytest.mark.parametrize(

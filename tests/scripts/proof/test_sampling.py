@@ -116,7 +116,8 @@ def test_tasks_that_pile_up():
 def test_a_table():
     flat, more = Holding(100 * MIB, 20, 4, 6), Holding(200 * MIB, 20, 4, 6)
     lines = as_table({"api": [flat] * 3, "jobs": [flat, flat, more]}, lambda _: Bounds())
-    head, api, jobs = lines.splitlines()
+    head, api, jobs, *grown_by = lines.splitlines()
+    assert grown_by[1] == "jobs       memory in MiB, by tenths of the time: 100.0 100.0 200.0"
     assert head.split() == ["process", "memory", "MiB", "files", "threads", "tasks"]
     assert api.endswith("flat")
     assert "100 → 100 (100)" in api
