@@ -179,6 +179,8 @@ def disagreements(seen: Seen, row: Mapping[str, Any]) -> list[str]:
     if seen.code in WITHOUT_ROW:
         return [f"there is a row of an answer {seen.code}"]
     said: dict[str, object] = {"person": seen.person, "mode": seen.mode}
+    # the label that each of them gives is their own
+    said["requester"] = seen.person.partition("@")[0]
     said["provider"] = seen.expected.provider
     if seen.whole:
         said |= {"status": seen.status, "cached": seen.cache == "HIT"}

@@ -117,6 +117,7 @@ class Happened:
         disk_was_full: from when to when.
         dropped: rows that proxies counted as dropped meanwhile.
         uncertain: when the shared count was away, or whoever counts was new.
+        forgetful: when a proxy began anew, or its steady clock leapt.
         mail_kills: when the jobs process or the database was killed.
     """
 
@@ -124,6 +125,7 @@ class Happened:
     disk_was_full: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     dropped: int = 0
     uncertain: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+    forgetful: list[float] = field(default_factory=list[float])
     mail_kills: list[float] = field(default_factory=list[float])
 
 
@@ -203,6 +205,8 @@ class Chaos:
                 os.kill(pid, signal.SIGKILL)
                 if name in {"jobs", "postgres"}:
                     self.happened.mail_kills.append(time.monotonic())
+                if name in _WORKERS:
+                    self.happened.forgetful.append(time.monotonic())
                 await self._until(lambda: (self._pid(name) or pid) != pid)
                 if name == "valkey":
                     await asyncio.sleep(_STORE_SECONDS)
@@ -223,6 +227,7 @@ class Chaos:
         async with self._all(names):
             with self._uncertain(ALL_AT_ONCE):
                 self.happened.mail_kills.append(time.monotonic())
+                self.happened.forgetful += [time.monotonic()] * len(_WORKERS)
                 await asyncio.to_thread(self._deployment.kill)
                 await asyncio.to_thread(self._deployment.start)
 
@@ -305,6 +310,7 @@ class Chaos:
         pid = await self._until(lambda: self._pid(worker))
         # for good: a steady clock that goes back by much is none, and nothing could wait by it
         self._slept[pid] += jump
+        self.happened.forgetful.append(time.monotonic())
         await self._live_by(worker, 0.0)
 
     async def _live_by(

@@ -89,11 +89,21 @@ def over_rate(
     *,
     uncertain: Sequence[tuple[float, float]] = (),
     processes: int = 1,
+    forgetful: Sequence[float] = (),
 ) -> Findings:
     """Find who was let through more often than the rate, in any window that can be judged.
 
     A request passed somewhere between its beginning and its end: only those that did so wholly
     within a window count.
+
+    Args:
+        seen: all requests.
+        rate: how many may pass in a window.
+        window: seconds.
+        uncertain: when the shared count was away. In windows that touch such a time, each process
+            counts alone.
+        processes: so many.
+        forgetful: when a process began anew, or its clock leapt: it is one more then.
     """
     found = Findings()
     passed: dict[str, list[Seen]] = defaultdict(list)
@@ -107,15 +117,18 @@ def over_rate(
             begin, end = min(each.began for each in group), group[-1].ended
             if end - begin >= window:
                 continue
-            is_uncertain = any(begin - window <= b and a <= end for a, b in uncertain)
-            if is_uncertain and _fits(requests, first, rate * processes, window):
-                continue
-            found.other.append(f"{person}: more than {rate} in {end - begin:.1f} s")
-            break
+            most = rate
+            if any(begin - window <= b and a <= end for a, b in uncertain):
+                alone = sum(begin - window <= at <= begin + window for at in forgetful)
+                most = rate * (processes + alone)
+            if not _fits(requests, first, most, window):
+                found.other.append(f"{person}: more than {most} within {window:.0f} s")
+                break
     return found
 
 
 def _fits(requests: Sequence[Seen], first: int, most: int, window: float) -> bool:
+    """Whether of the requests from the first on no more than `most` lie in one window."""
     group = requests[first : first + most + 1]
     return len(group) <= most or group[-1].ended - min(each.began for each in group) >= window
 

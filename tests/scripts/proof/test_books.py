@@ -22,6 +22,7 @@ def row(number: int, **more):
         "id": f"id-{number}",
         "person": ANNA,
         "mode": "stored",
+        "requester": "anna",
         "provider": "openai",
         "status": 200,
         "outcome": "ok",
@@ -67,6 +68,7 @@ def test_a_row_that_is_there_twice():
         ("mode", "pass-through"),
         ("provider", "grok"),
         ("person", BOB),
+        ("requester", "bob"),
     ],
 )
 def test_a_row_that_says_something_else(name, value):

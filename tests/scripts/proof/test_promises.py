@@ -72,6 +72,10 @@ def test_a_rate_while_the_count_is_away():
     assert not promises.over_rate(requests, 3, 60.0, uncertain=away, processes=2)
     assert promises.over_rate(requests, 2, 60.0, uncertain=away, processes=2).other, "twice at most"
     assert promises.over_rate(requests, 3, 60.0, uncertain=[(100.0, 101.0)], processes=2).other
+    alone = {"uncertain": away, "processes": 1}
+    assert promises.over_rate(requests, 3, 60.0, **alone).other
+    assert not promises.over_rate(requests, 3, 60.0, **alone, forgetful=[2.0]), "one more process"
+    assert promises.over_rate(requests, 3, 60.0, processes=1, forgetful=[2.0]).other, "it was there"
 
 
 def test_who_waits_longer_than_a_window_proves_nothing():
