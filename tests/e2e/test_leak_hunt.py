@@ -106,6 +106,12 @@ ENDING = {
     ("POST", "/api/v1/auth/codes"),
     ("GET", "/api/v1/mailbox"),
 }
+MOST_CORE = """
+import os, resource, sys
+_, most = resource.getrlimit(resource.RLIMIT_CORE)
+resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 TABLES = """
     SELECT n.nspname, c.relname, n.nspname = 'metrion' AND c.relkind <> 't'
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -163,6 +169,7 @@ class Hunt:
         self.http = httpx.Client(verify=False, timeout=60, trust_env=False)
         self.lock = threading.Lock()
         self.onlooker: psycopg.Connection | None = None
+        self.read: dict[Path, int] = {}
 
     def close(self) -> None:
         self.http.close()
@@ -336,20 +343,27 @@ class Hunt:
 
     def statements(self) -> Iterator[tuple[str, bytes]]:
         """What PostgreSQL shows of the statements that run, if it runs."""
-        with contextlib.suppress(psycopg.OperationalError):
-            if self.onlooker is None or self.onlooker.broken:
+        with contextlib.suppress(psycopg.OperationalError, FileNotFoundError):
+            if self.onlooker is None or self.onlooker.closed:
                 self.onlooker = self.administrator()
             said = self.onlooker.execute(STATEMENTS).fetchone()
             yield "running statements", said[0].encode()
 
     def journals(self) -> Iterator[tuple[str, bytes]]:
-        """Rows on their way: a segment goes when they have arrived."""
+        """What is new of the rows on their way: a segment goes when they have arrived."""
         for path in (self.deployment.data_dir / "journal").rglob("*"):
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-                yield "journals", path.read_bytes()
+            with (
+                contextlib.suppress(FileNotFoundError, IsADirectoryError),
+                path.open("rb") as segment,
+            ):
+                segment.seek(max(0, self.read.get(path, 0) - 1024))
+                yield "journals", segment.read()
+                self.read[path] = segment.tell()
 
     def processes(self) -> Iterator[tuple[str, bytes]]:
-        yield from process_texts(self.deployment.processes)
+        if self.deployment.is_up:
+            with contextlib.suppress(AssertionError):  # it has just ended
+                yield from process_texts(self.deployment.processes)
 
     def search(self, *watches: Watch) -> Sinks:
         """Search every sink."""
@@ -503,14 +517,17 @@ def own_deployment(
     made = deployment_type(
         folder,
         # where a core dump may have any size
-        ["prlimit", "--core=:", sys.executable, "-P", "-m", "scripts.supervisor", "--workers", "2"],
+        [
+            *(sys.executable, "-c", MOST_CORE, sys.executable),
+            *("-P", "-m", "scripts.supervisor", "--workers", "2"),
+        ],
         {
             "METRION_ORIGINS": json.dumps(
                 dict.fromkeys([each.name for each in PROVIDERS], fake_provider.origin)
             ),
             "METRION_TIMEOUT_SECONDS": "2",
             "METRION_DRAIN_SECONDS": "2",
-            "METRION_RATE_PER_MINUTE": "2000",
+            "METRION_RATE_PER_MINUTE": "700",
             "METRION_STRIPE_SECRET_KEY": "sk_live_hunted0123456789abcdef",
             "METRION_STRIPE_WEBHOOK_SECRET": "whsec_hunted0123456789abcdef",
             "METRION_STRIPE_PRICE_ID": "price_hunted",
@@ -521,6 +538,10 @@ def own_deployment(
     path = made.settings.master_key_path
     MasterKeys.create(path)
     made.environment |= {"METRION_MASTER_KEYS": path.read_text(), "TMPDIR": str(made.data_dir)}
+    made.start()
+    with psycopg.connect(made.ready["database_url"], autocommit=True) as connection:
+        log_everything(connection)
+    made.stop()
     made.start()
     yield made
     made.close()
@@ -536,8 +557,6 @@ def own_deployment(
 )
 def test_no_canary_is_anywhere_but_where_it_belongs(form, hunt, table):
     if hunt.is_long:
-        with hunt.administrator() as connection:
-            log_everything(connection)
         hunt.flock.catch(Kind.DEPLOYMENT, "Stripe's key", "sk_live_hunted0123456789abcdef")
         hunt.flock.catch(Kind.DEPLOYMENT, "Stripe's webhook secret", "whsec_hunted0123456789abcdef")
     with (
@@ -619,7 +638,10 @@ def limited(hunt: Hunt, caller: Caller) -> None:
 
 
 def log_everything(connection: psycopg.Connection) -> None:
-    """Let PostgreSQL log each statement with its values, which the deployment never does."""
+    """Let PostgreSQL log each statement with its values, from the next connection on.
+
+    The deployment never does that: its own settings keep values out of the log.
+    """
     for role in roles.LOGIN_ROLES:
         for name, value in {
             "log_statement": "all",
@@ -631,11 +653,6 @@ def log_everything(connection: psycopg.Connection) -> None:
             connection.execute(
                 statement.format(sql.Identifier(role), sql.Identifier(name), sql.Literal(value))
             )
-    # who is connected is so with the settings of before
-    connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY (%s)",
-        [list(roles.LOGIN_ROLES)],
-    )
 
 
 def trouble(hunt: Hunt, stored: list[Caller], own: list[Caller]) -> None:
@@ -685,19 +702,23 @@ def wrong_tls(hunt: Hunt, callers: list[Caller]) -> None:
     """Providers that speak no TLS, and with a certificate that nobody knows; by another start."""
     certificate = hunt.deployment.data_dir / "mitmproxy" / "mitmproxy-ca.pem"
     command = [sys.executable, "-m", "scripts.fake_provider", "--certificate", str(certificate)]
+    deployment = hunt.deployment
+    before = deployment.environment["METRION_ORIGINS"]
+    silent = hunt.provider.origin.replace("http:", "https:")
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as unknown:
-        said = json.loads(unknown.stdout.readline())["origin"]
-        before = hunt.deployment.environment["METRION_ORIGINS"]
-        silent = hunt.provider.origin.replace("http:", "https:")
-        origins = {each.name: (said, silent)[number % 2] for number, each in enumerate(PROVIDERS)}
-        for given in (json.dumps(origins), before):
-            hunt.deployment.stop()
-            hunt.deployment.environment["METRION_ORIGINS"] = given
-            hunt.deployment.start()
-            for caller in callers:
-                done = hunt.send(hunt.questions.one_of_each(caller))
-                assert done.keys() == ({"200"} if given == before else {"502"})
-        unknown.terminate()
+        try:
+            said = json.loads(unknown.stdout.readline())["origin"]
+            origins = {
+                each.name: (said, silent)[number % 2] for number, each in enumerate(PROVIDERS)
+            }
+            for given, status in ((json.dumps(origins), "502"), (before, "200")):
+                deployment.stop()
+                deployment.environment["METRION_ORIGINS"] = given
+                deployment.start()
+                for caller in callers:
+                    assert hunt.send(hunt.questions.one_of_each(caller)).keys() == {status}
+        finally:
+            unknown.terminate()
 
 
 def administration(hunt: Hunt) -> None:
@@ -710,7 +731,7 @@ def administration(hunt: Hunt) -> None:
         key = hunt.flock.provider_key(provider)
         hunt.metrion("key", "set", address, provider.name, typed=f"{key}\n")
         hunt.metrion("key", "set", address, provider.name, typed=f"{key}\x00ä")
-        hunt.metrion("key", "set", key, provider.name, typed=key[:3])
+        hunt.metrion("key", "set", address, key, typed=key[:3])
     hunt.send(hunt.questions.one_of_each(Caller(made["token"])))
     new = json.loads(hunt.metrion("token", "regenerate", address, "--json", sink=given))
     hunt.flock.catch(Kind.TOKEN, "the command's new token", new["token"])
