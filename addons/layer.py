@@ -27,6 +27,8 @@ from mitmproxy.proxy.layers.http import (
     HTTPMode,
     RegisterHttpConnection,
 )
+from mitmproxy.proxy.layers.http._events import ErrorCode, RequestProtocolError
+from mitmproxy.proxy.layers.http._http2 import Http2Server
 from mitmproxy.proxy.layers.tls import ClientTLSLayer, ServerTLSLayer
 
 from addons.policy import NEVER, Policy
@@ -107,9 +109,28 @@ class GatewayLayer(HttpLayer):
             return  # the last word of a connection that was given up
         else:
             yield from super()._handle_event(event)
+            if (
+                isinstance(event, events.ConnectionEvent)
+                and event.connection is self.context.client
+            ):
+                yield from self._tell_who_left(event)
         self._watch_client()
         self._set_emptiness()
         yield from self._set_timer()
+
+    def _tell_who_left(self, event: events.ConnectionEvent) -> Commands:
+        """Tell streams that nobody waits for any more, and that mitmproxy has forgotten.
+
+        It forgets a stream when its request ends and it is closed. Both are so at once if a reset
+        came in the same segment: then it tells neither of that nor, later, of the client's end.
+        """
+        server = self.connections.get(self.context.client)
+        is_over = isinstance(event, events.ConnectionClosed)
+        for stream_id, stream in cast("dict[int, GatewayStream]", dict(self.streams)).items():
+            is_reset = isinstance(server, Http2Server) and server.is_closed(stream_id)
+            if (is_over or is_reset) and not stream.relay.has_left:
+                left = RequestProtocolError(stream_id, "it left", ErrorCode.CLIENT_DISCONNECTED)
+                yield from self.event_to_child(cast("layer.Layer", stream), left)
 
     def _is_known(self, connection: Connection) -> bool:
         return connection in self.connections

@@ -45,7 +45,8 @@ class Relay:
     Attributes:
         phase: where the request is on its way.
         deadline: when the phase has taken too long, in seconds of `time.monotonic`.
-        client_gone: the client has left; the answer is read on to learn its usage.
+        has_left: the client has left, and this relay was told.
+        client_gone: it has; the answer is read on to learn its usage.
     """
 
     exchange: Exchange
@@ -60,7 +61,7 @@ class Relay:
         self._request_done = False
         self._step: Step | None = None
         self._then: Callable[[], None] = self._forward
-        self._left_meanwhile = False
+        self.has_left = False
         self._body: list[bytes] = []
         self._body_bytes = self._passed_bytes = 0
         self._declared_bytes: int | None = None
@@ -171,7 +172,7 @@ class Relay:
         answer = self.policy.outcome_of(self.exchange, task)
         if self._view is None:
             self._view = self.wire.look(self.exchange)
-        if self._left_meanwhile:
+        if self.has_left:
             self.client_left()
         elif answer is None:
             self._then()
@@ -306,9 +307,10 @@ class Relay:
 
     def client_left(self) -> None:
         """The client hung up or reset its stream."""
+        self.has_left = True
         if self._step is not None:
-            self._left_meanwhile = True
-        elif self.phase in (Phase.WAIT, Phase.ANSWER) and not self.client_gone:
+            return
+        if self.phase in (Phase.WAIT, Phase.ANSWER) and not self.client_gone:
             # The provider goes on and charges for it: read on, to learn what it was.
             self.client_gone = self.exchange.client_gone = True
             self.set_deadline(self.policy.drain_seconds)

@@ -193,3 +193,40 @@ def test_what_is_no_tls_is_not_quoted_in_a_log(connect, caplog):
     assert "TLS handshake failed" in caplog.text
     assert TOKEN not in caplog.text
     assert TOKEN.encode().hex() not in caplog.text
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_an_http2_request_that_is_reset_with_its_last_byte_goes_nowhere(
+    http2_options, proxy, chat, provider, stays
+):
+    """It was forwarded, and a connection to its provider stayed open for good."""
+    keyring = proxy.gateway._keyring
+    find_caller = keyring._find_caller
+
+    async def find_slowly(token):
+        await asyncio.sleep(0.3)
+        return await find_caller(token)
+
+    keyring._find_caller = find_slowly
+    speaker = h2.connection.H2Connection()
+    speaker.initiate_connection()
+    for stream in (1, 3, 5):
+        head = [(":method", "POST"), (":scheme", "https"), (":authority", "m"), (":path", PATH)]
+        speaker.send_headers(stream, [*head, ("authorization", f"Bearer {TOKEN}")])
+        speaker.send_data(stream, chat(), end_stream=True)
+        speaker.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
+    context = http2_options["verify"]
+    context.set_alpn_protocols([])
+    with (
+        socket.create_connection(("127.0.0.1", proxy.port), 10) as plain,
+        context.wrap_socket(plain) as tls,
+    ):
+        tls.sendall(speaker.data_to_send())
+        rows = proxy.rows.wait(3) if stays else []
+    deadline = time.monotonic() + 10
+    while proxy.connections and time.monotonic() < deadline:
+        time.sleep(0.01)
+    rows = rows or proxy.rows.wait(3)
+    assert [row["outcome"] for row in rows] == ["client_closed"] * 3
+    assert not provider.requests
+    assert not provider.connections_open
