@@ -32,7 +32,8 @@ from storage.pricing import NO_USAGE, PriceBook, TokenUsage
 from storage.rejected import RejectedRecords
 
 BATCH_ROWS: Final = 2000
-GROUP_SECONDS: Final = 0.2
+# A batch costs the database and this process as much as forty rows, however few are in it.
+GROUP_SECONDS: Final = 0.5
 SYNC_SECONDS: Final = 0.2
 
 _ADOPT_SECONDS = 10.0
