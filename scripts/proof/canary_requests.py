@@ -36,7 +36,7 @@ FAULTS: Final[dict[str, dict[str, str]]] = {
     "the key in a redirect": {"redirect": "http://elsewhere.invalid/", "echo-in": "header"},
     "until it closes": {"echo": "1", "framing": "close"},
     "an error event": {"error-at": "1"},
-    "large": {"big": "300000", "echo": "1"},
+    "large": {"big": "60000", "events": "20", "echo": "1"},
     "no usage": {"usage": "none"},
 }  # fmt: skip
 STALLS: Final[dict[str, dict[str, str]]] = {

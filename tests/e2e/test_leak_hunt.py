@@ -684,7 +684,8 @@ def trouble(hunt: Hunt, stored: list[Caller], own: list[Caller]) -> None:
         with contextlib.suppress(httpx.TransportError):
             ask(*secrets)
         until_ready(hunt)
-    wrong_tls(hunt, [stored[0], own[0]])
+    # the first one's keys were deleted and set by the API's turn
+    wrong_tls(hunt, [hunt.person("Flo")[0], own[0]])
 
 
 def until_ready(hunt: Hunt) -> None:
@@ -716,7 +717,9 @@ def wrong_tls(hunt: Hunt, callers: list[Caller]) -> None:
                 deployment.environment["METRION_ORIGINS"] = given
                 deployment.start()
                 for caller in callers:
-                    assert hunt.send(hunt.questions.one_of_each(caller)).keys() == {status}
+                    done = hunt.send(hunt.questions.one_of_each(caller)).keys()
+                    # who waits for a request's head never answers a greeting in TLS
+                    assert status in done <= {status, "504"}
         finally:
             unknown.terminate()
 
