@@ -14,7 +14,8 @@ from typing import Any
 from scripts.benchmarks import report
 from scripts.benchmarks.contestants import Field, started
 from scripts.benchmarks.dashboard import measure_dashboard, page_table
-from scripts.benchmarks.instructions import instructions_per_request, is_possible
+from scripts.benchmarks.goals import goal_table, goals
+from scripts.benchmarks.instructions import count_instructions, is_possible
 from scripts.benchmarks.peers import absent_peers
 from scripts.benchmarks.processes import cores
 from scripts.benchmarks.requests import SCENARIOS, measure, soak, warm_up
@@ -56,14 +57,13 @@ def _dashboard(options: argparse.Namespace) -> int:
 def _measure(options: argparse.Namespace, field: Field, folder: Path) -> dict[str, Any]:
     """Measure, and print each part as soon as it is known."""
     found: dict[str, Any] = {"machine": platform.platform(), "python": platform.python_version()}
-    warm_up(field)
+    warm_up(field, options.warm_up)
     seconds = options.seconds / (len(SCENARIOS) * _CONTESTANTS * options.rounds)
-    requests = measure(field, seconds, options.rounds)
-    found["requests"] = {
-        scenario: {name: asdict(figures) for name, figures in contestants.items()}
-        for scenario, contestants in requests.items()
-    }
-    print(report.request_table(requests), flush=True)
+    found["start_seconds"] = field.contestants["metrion"].process.start_seconds
+    found["requests"] = {}
+    for scenario, figures in measure(field, seconds, options.rounds):
+        found["requests"][scenario] = {name: asdict(each) for name, each in figures.items()}
+        print(report.request_table(scenario, figures), flush=True)
     if options.rows:
         account_id = asyncio.run(_account_id(field))
         rows = measure_rows(field.metrion, account_id, field.postgres_pid, folder, options.rows)
@@ -78,10 +78,13 @@ def _measure(options: argparse.Namespace, field: Field, folder: Path) -> dict[st
         for when, size in found["memory"].items():
             print(f"memory {when}: {size / 2**20:.1f} MiB", flush=True)
     if options.instructions and is_possible():
-        found["instructions"] = instructions_per_request(field, folder)
-        print(f"instructions per JSON request: {found['instructions']:,}", flush=True)
+        metrion = field.contestants["metrion"]
+        counted = count_instructions(field.metrion, metrion.path, metrion.key, folder)
+        found["instructions"] = asdict(counted)
+        print(f"instructions: {counted.json:,} a JSON request, {counted.event:,} an event")
     elif options.instructions:
         print("instructions per request are not counted: valgrind is not installed")
+    print(goal_table(goals(found)))
     print(f"not installed here, so not compared: {', '.join(absent_peers()) or 'nothing'}")
     return found
 
@@ -100,6 +103,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=60.0, help="for all requests together (default: 60)"
     )
+    parser.add_argument("--warm-up", type=int, default=100, help="requests of each kind before")
     parser.add_argument("--rounds", type=int, default=3, help="of all contestants in turn")
     parser.add_argument("--rows", type=int, default=100_000, help="that wait; 0: none")
     parser.add_argument("--workers", type=int, default=0, help="to compare with one; 0: none")

@@ -19,6 +19,8 @@ from storage.migrate import migrate
 from storage.sealing import MasterKeys
 from storage.settings import Settings
 
+EVENTS = 32
+"""Of a stream."""
 _CHAT_PATH = "/v1/chat/completions"
 # A body of a known length is read whole, as bare mitmdump does; streams pass as they come.
 _STREAMING = ("--set", "stream_large_bodies=1m")
@@ -139,7 +141,7 @@ def chat_request(
 
     Args:
         contestant: who gets it.
-        streamed: ask for a stream of 32 events.
+        streamed: ask for a stream of `EVENTS` events.
         pace: seconds between them.
         cached: ask for a stored answer.
     """
@@ -148,7 +150,7 @@ def chat_request(
     if streamed:
         # Asked for by the client, so that all contestants pass the same bytes.
         body += b', "stream": true, "stream_options": {"include_usage": true}'
-        knobs = ["x-fake-events: 32", f"x-fake-interval: {pace}"]
+        knobs = [f"x-fake-events: {EVENTS}", f"x-fake-interval: {pace}"]
     body += b"}"
     lines = [
         f"POST {contestant.path} HTTP/1.1",

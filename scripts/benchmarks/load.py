@@ -40,7 +40,15 @@ class Sample:
         return median(self.first_bytes) * 1000
 
 
-async def send_for(port: int, request: bytes, connections: int, seconds: float) -> Sample:
+async def send_for(
+    port: int,
+    request: bytes,
+    connections: int,
+    seconds: float,
+    *,
+    interval: float = 0.0,
+    spread: float = 0.0,
+) -> Sample:
     """Send requests for some time; returns when those under way have been answered.
 
     Args:
@@ -48,33 +56,44 @@ async def send_for(port: int, request: bytes, connections: int, seconds: float) 
         request: head and body, as they are sent.
         connections: how many clients there are.
         seconds: no request begins after them.
+        interval: seconds from each client's request to its next, if it has been answered by then.
+        spread: seconds over which the clients begin, so that they do not walk in step.
 
     Raises:
         BadAnswerError: an answer is not a 200, or a connection ends.
     """
     until = time.perf_counter() + seconds
-    return await _send(port, request, connections, lambda _: time.perf_counter() < until)
+    going = _Going(lambda _: time.perf_counter() < until, interval, spread)
+    return await _send(port, request, connections, going)
 
 
 async def send_number(port: int, request: bytes, connections: int, number: int) -> Sample:
     """As `send_for`, for a number of requests."""
-    return await _send(
-        port, request, connections, lambda sample: sample.requests + connections <= number
-    )
+    going = _Going(lambda sample: sample.requests + connections <= number)
+    return await _send(port, request, connections, going)
 
 
-async def _send(port: int, request: bytes, connections: int, goes_on: _Condition) -> Sample:
+@dataclass(frozen=True, slots=True)
+class _Going:
+    """When clients send: as long as `on`, each `interval` seconds after its last request."""
+
+    on: _Condition
+    interval: float = 0.0
+    spread: float = 0.0
+
+
+async def _send(port: int, request: bytes, connections: int, going: _Going) -> Sample:
     loop = asyncio.get_running_loop()
     sample = Sample()
     clients: list[_Client] = []
     for _ in range(connections):
         _, client = await loop.create_connection(
-            lambda: _Client(request, sample, goes_on), "127.0.0.1", port
+            lambda: _Client(request, sample, going), "127.0.0.1", port
         )
         clients.append(client)
     try:
-        for client in clients:
-            client.send()
+        for number, client in enumerate(clients):
+            loop.call_later(going.spread * number / connections, client.send)
         await asyncio.gather(*(client.done for client in clients))
     finally:
         for client in clients:
@@ -85,11 +104,11 @@ async def _send(port: int, request: bytes, connections: int, goes_on: _Condition
 class _Client(asyncio.Protocol):
     """Reads just as much of HTTP as is needed to see where an answer ends."""
 
-    def __init__(self, request: bytes, sample: Sample, goes_on: _Condition) -> None:
+    def __init__(self, request: bytes, sample: Sample, going: _Going) -> None:
         self.done = asyncio.get_running_loop().create_future()
         self._request = request
         self._sample = sample
-        self._goes_on = goes_on
+        self._going = going
         self._begun = 0.0
         self._received = b""
         self._transport: asyncio.Transport | None = None
@@ -123,10 +142,15 @@ class _Client(asyncio.Protocol):
             return
         if is_whole:
             self._sample.whole.append(time.perf_counter() - self._begun)
-            if self._goes_on(self._sample):
-                self.send()
-            else:
-                self._end(None)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._going.on(self._sample):
+            self._end(None)
+        elif (rest := self._begun + self._going.interval - time.perf_counter()) > 0:
+            asyncio.get_running_loop().call_later(rest, self.send)
+        else:
+            self.send()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:

@@ -19,12 +19,13 @@ error_log stderr crit;
 events {{ worker_connections 512; }}
 http {{
     access_log off;
+    keepalive_requests 1000000000;
     client_body_temp_path {folder}/nginx-body;
     proxy_temp_path {folder}/nginx-proxy;
     fastcgi_temp_path {folder}/nginx-fastcgi;
     uwsgi_temp_path {folder}/nginx-uwsgi;
     scgi_temp_path {folder}/nginx-scgi;
-    upstream provider {{ server {host}; keepalive 64; }}
+    upstream provider {{ server {host}; keepalive 64; keepalive_requests 1000000000; }}
     server {{
         listen 127.0.0.1:{port};
         location / {{

@@ -8,33 +8,32 @@ from scripts.benchmarks.rows import RowFigures
 _HEADINGS = ("", "CPU µs/request", "of mitmdump", "PostgreSQL µs", "requests/s", "first byte ms")
 
 
-def request_table(found: Mapping[str, Mapping[str, Figures]]) -> str:
-    """One block per scenario, one line per contestant."""
-    return "\n".join(_lines(found))
+def request_table(scenario: str, contestants: Mapping[str, Figures]) -> str:
+    """One scenario, one line per contestant."""
+    return "\n".join(_lines(scenario, contestants))
 
 
-def _lines(found: Mapping[str, Mapping[str, Figures]]) -> Iterator[str]:
-    for scenario, contestants in found.items():
-        yield _columns((scenario, *_HEADINGS[1:]))
-        bare = contestants.get("mitmdump")
-        direct = contestants.get("direct")
-        for name, each in contestants.items():
-            added = f" (+{each.first_byte_ms - direct.first_byte_ms:.2f})" if direct else ""
-            yield _columns(
-                (
-                    f"  {name}",
-                    f"{each.cpu_us:,.0f}",
-                    f"{each.cpu_us / bare.cpu_us:.2f}" if bare else "",
-                    f"{each.postgres_us:,.0f}" if each.postgres_us else "",
-                    f"{each.requests_per_second:,.0f}",
-                    f"{each.first_byte_ms:.2f}{'' if name == 'direct' else added}",
-                )
+def _lines(scenario: str, contestants: Mapping[str, Figures]) -> Iterator[str]:
+    yield _columns((scenario, *_HEADINGS[1:]))
+    bare = contestants.get("mitmdump")
+    direct = contestants.get("direct")
+    for name, each in contestants.items():
+        added = f" ({each.first_byte_ms - direct.first_byte_ms:+.2f})" if direct else ""
+        yield _columns(
+            (
+                f"  {name}",
+                f"{each.cpu_us:,.0f}",
+                f"{each.cpu_us / bare.cpu_us:.2f}" if bare else "",
+                f"{each.postgres_us:,.0f}" if each.postgres_us else "",
+                f"{each.requests_per_second:,.0f}",
+                f"{each.first_byte_ms:.2f}{'' if name == 'direct' else added}",
             )
+        )
 
 
 def _columns(cells: Sequence[str]) -> str:
     first, *others = cells
-    return (f"{first:30}" + "".join(f"{cell:>16}" for cell in others)).rstrip()
+    return (f"{first:30}" + "".join(f" {cell:>18}" for cell in others)).rstrip()
 
 
 def row_lines(figures: RowFigures) -> str:

@@ -7,13 +7,12 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from scripts.benchmarks.contestants import Contestant, Field, chat_request
-from scripts.benchmarks.load import Sample, send_for, send_number
+from scripts.benchmarks.contestants import EVENTS, Contestant, Field, chat_request
+from scripts.benchmarks.load import BadAnswerError, send_for, send_number
 from scripts.benchmarks.processes import cpu_seconds, resident_bytes, tree_cpu_seconds
 
 # Rows reach PostgreSQL a little after their request.
 _SETTLE_SECONDS = 0.4
-_WARM_REQUESTS = 100
 _SOAK_CONNECTIONS = 16
 
 
@@ -25,6 +24,7 @@ class Scenario:
         connections: how many clients send one request after the other.
         pace: seconds between the events of a stream.
         cached: of stored answers, which only Metrion has.
+        per_second: requests of all clients together; 0: as many as are answered.
     """
 
     name: str
@@ -32,12 +32,19 @@ class Scenario:
     streamed: bool = False
     pace: float = 0.0
     cached: bool = False
+    per_second: float = 0.0
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two requests of a client; 0: the next follows the answer."""
+        return self.connections / self.per_second if self.per_second else 0.0
 
 
 SCENARIOS = (
     Scenario("JSON, 1 connection", 1),
     Scenario("JSON, 8 connections", 8),
     Scenario("JSON, 64 connections", 64),
+    Scenario("JSON, 300 a second", 16, per_second=300),
     Scenario("stream of 32 events, burst", 8, streamed=True),
     Scenario("stream of 32 events, paced", 32, streamed=True, pace=0.01),
     Scenario("stored JSON, 1 connection", 1, cached=True),
@@ -63,25 +70,24 @@ class Figures:
     requests: int
 
 
-def warm_up(field: Field) -> None:
+def warm_up(field: Field, requests: int) -> None:
     """Let every contestant do some of each, so that nothing is done for the first time later."""
     for contestant in field.contestants.values():
         for streamed in (False, True):
             request = chat_request(contestant, streamed=streamed, cached=True)
             asyncio.run(send_number(contestant.process.port, request, 1, 2))
             request = chat_request(contestant, streamed=streamed)
-            asyncio.run(send_number(contestant.process.port, request, 8, _WARM_REQUESTS))
+            asyncio.run(send_number(contestant.process.port, request, 8, requests))
 
 
-def measure(field: Field, seconds: float, rounds: int) -> dict[str, dict[str, Figures]]:
-    """Scenario → contestant → figures.
+def measure(field: Field, seconds: float, rounds: int) -> Iterator[tuple[str, dict[str, Figures]]]:
+    """Each scenario with its contestants' figures, as soon as they are known.
 
     Args:
         field: all contestants, warm.
         seconds: how long each measurement lasts.
         rounds: of all contestants in turn.
     """
-    found: dict[str, dict[str, Figures]] = {}
     for scenario in SCENARIOS:
         asked = {
             name: contestant
@@ -92,8 +98,7 @@ def measure(field: Field, seconds: float, rounds: int) -> dict[str, dict[str, Fi
         for _ in range(rounds):
             for name, contestant in asked.items():
                 taken[name].append(_measure_once(field, contestant, scenario, seconds))
-        found[scenario.name] = {name: _middle(figures) for name, figures in taken.items()}
-    return found
+        yield scenario.name, {name: _middle(figures) for name, figures in taken.items()}
 
 
 def _measure_once(
@@ -104,13 +109,25 @@ def _measure_once(
     )
     pid = contestant.process.pid
     cpu, postgres, begun = cpu_seconds(pid), tree_cpu_seconds(field.postgres_pid), time.monotonic()
-    sample: Sample = asyncio.run(
-        send_for(contestant.process.port, request, scenario.connections, seconds)
-    )
+    try:
+        sample = asyncio.run(
+            send_for(
+                contestant.process.port,
+                request,
+                scenario.connections,
+                seconds,
+                interval=scenario.interval,
+                # streams that begin together send all their events together
+                spread=scenario.interval or EVENTS * scenario.pace,
+            )
+        )
+    except BadAnswerError as error:
+        raise BadAnswerError(f"{contestant.name}, {scenario.name}: {error}") from error
     took = time.monotonic() - begun
-    time.sleep(_SETTLE_SECONDS)
     per_request = 1e6 / sample.requests
     has_database = contestant.name == "metrion"
+    if has_database:
+        time.sleep(_SETTLE_SECONDS)
     return Figures(
         cpu_us=(cpu_seconds(pid) - cpu) * per_request,
         postgres_us=(tree_cpu_seconds(field.postgres_pid) - postgres) * per_request

@@ -10,7 +10,8 @@ from scripts.benchmarks.requests import SCENARIOS
 def test_it_measures_everything_and_writes_json(tmp_path):
     result = tmp_path / "result.json"
     command = [sys.executable, "-P", "-m", "scripts.benchmarks"]
-    command += ["--seconds", "1.5", "--rounds", "1", "--rows", "500", "--soak", "100"]
+    command += ["--seconds", "1", "--warm-up", "16", "--rounds", "1", "--rows", "500"]
+    command += ["--soak", "100"]
     done = subprocess.run(
         [*command, "--json", str(result)], capture_output=True, text=True, timeout=240, check=False
     )
@@ -27,3 +28,4 @@ def test_it_measures_everything_and_writes_json(tmp_path):
     assert found["rows"]["rows"] == 500
     assert len(found["memory"]) == 3
     assert "of mitmdump" in done.stdout
+    assert "memory at the end, MB" in done.stdout

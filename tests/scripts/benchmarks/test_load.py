@@ -1,5 +1,7 @@
 """The clients of the measurements, against a real server."""
 
+import time
+
 import pytest
 
 from scripts.benchmarks.load import BadAnswerError, send_for, send_number
@@ -44,6 +46,14 @@ async def test_an_answer_in_pieces_is_one(provider, knob):
 async def test_for_some_time(provider):
     sample = await send_for(port_of(provider), request(), 2, 0.2)
     assert sample.requests == len(provider.requests) >= 2
+
+
+async def test_no_faster_than_said(provider):
+    begun = time.perf_counter()
+    sample = await send_for(port_of(provider), request(), 2, 0.5, interval=0.1, spread=0.1)
+    # each at 0, 0.1 … 0.5; fewer on a machine that is busy
+    assert 2 <= sample.requests <= 12
+    assert time.perf_counter() - begun >= 0.4
 
 
 @pytest.mark.parametrize("knob", ["x-fake-status: 429", "x-fake-close: body"])

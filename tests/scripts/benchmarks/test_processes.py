@@ -18,6 +18,7 @@ def test_a_program_listens_and_is_stopped(tmp_path):
     command = [sys.executable, "-m", "http.server", "{port}", "--bind", "127.0.0.1"]
     with MeasuredProcess(command, base_environment(), tmp_path) as process:
         assert processes.cpu_seconds(process.pid) > 0
+        assert process.start_seconds > 0
         assert 1_000_000 < processes.resident_bytes(process.pid) < 1_000_000_000
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)

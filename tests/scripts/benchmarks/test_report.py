@@ -11,7 +11,7 @@ def test_a_table_has_ratios_and_what_is_added():
         "mitmdump": Figures(2000, 0, 300, 3.2, 10),
         "metrion": Figures(800, 60, 900, 1.45, 10),
     }
-    lines = request_table({"JSON, 1 connection": figures}).splitlines()
+    lines = request_table("JSON, 1 connection", figures).splitlines()
     assert lines[0].split()[:3] == ["JSON,", "1", "connection"]
     assert lines[1].split() == ["direct", "100", "0.05", "3,000", "0.20"]
     assert lines[3].split() == ["metrion", "800", "0.40", "60", "900", "1.45", "(+1.25)"]
