@@ -19,7 +19,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from addons.recorder import BATCH_ROWS, Recorder
+from addons.recorder import (
+    BATCH_ROWS,
+    GROUP_SECONDS,
+    STEADY_ROWS,
+    STEADY_SECONDS,
+    Recorder,
+)
 from storage import migrate, roles
 from storage.database import service_url
 from storage.embedded import EmbeddedPostgres
@@ -204,6 +210,18 @@ def test_many_rows_go_in_batches(recorder, administrator, account_id):
     assert recorder.counts.recorded == 1500
     assert recorder.counts.batches < 50
     check_sums(administrator)
+
+
+def test_steady_rows_go_in_fewer_batches(recorder, administrator, account_id):
+    begun, sent = time.monotonic(), 0
+    while time.monotonic() - begun < 6 * STEADY_SECONDS:
+        for _ in range(STEADY_ROWS):
+            recorder.record(row(account_id))
+        sent += STEADY_ROWS
+        time.sleep(GROUP_SECONDS / 4)
+    eventually(lambda: recorder.counts.written == sent)
+    # one after each pause, and some at the ends; with short pauses it would be 15
+    assert recorder.counts.batches <= (time.monotonic() - begun) / STEADY_SECONDS + 4
 
 
 def test_close_writes_what_is_there_and_leaves_no_files(
