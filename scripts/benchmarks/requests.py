@@ -12,7 +12,7 @@ from scripts.benchmarks.load import BadAnswerError, send_for, send_number
 from scripts.benchmarks.processes import cpu_seconds, resident_bytes, tree_cpu_seconds
 
 # Rows reach PostgreSQL a little after their request.
-_SETTLE_SECONDS = 0.4
+_SETTLE_SECONDS = 0.7
 _SOAK_CONNECTIONS = 16
 
 

@@ -23,7 +23,7 @@ from scripts.ports import claim_port
 
 CONNECTIONS = 64
 _WARM_REQUESTS = 400
-_SETTLE_SECONDS = 0.4
+_SETTLE_SECONDS = 0.7
 _MOST_START_SECONDS = 60.0
 
 
