@@ -1,11 +1,12 @@
 import asyncio
+import hashlib
 import uuid
 from datetime import UTC, date, datetime
 
 import pytest
 
 from addons.admission import Admission
-from addons.exchange import Exchange, Marks
+from addons.exchange import Exchange, Marks, Mode
 from addons.outcome import Refused
 from storage.callers import Caller
 
@@ -205,6 +206,62 @@ class TestMonth:
             await gate.admit(exchange(None))
         with pytest.raises(RuntimeError):
             await gate.count_forwarded(exchange(None))
+
+
+class TestAnonymous:
+    """An own key for no account: where the operator allows it."""
+
+    @staticmethod
+    def anonymous(key: str | None, client: str) -> Exchange:
+        made = exchange(None)
+        made.mode, made.own_key, made.client = Mode.PASS_THROUGH, key, client
+        return made
+
+    async def test_a_key_has_a_rate_wherever_it_comes_from(self, clock: Clock) -> None:
+        gate = admission(clock, rate=2)
+        for client in ("192.0.2.1", "192.0.2.2"):
+            await gate.admit(self.anonymous("sk-one", client))
+        with pytest.raises(Refused, match="More than 2 requests"):
+            await gate.admit(self.anonymous("sk-one", "192.0.2.3"))
+        await gate.admit(self.anonymous("sk-other", "192.0.2.3"))
+
+    async def test_an_address_has_a_rate_whatever_its_keys(self, clock: Clock) -> None:
+        gate = admission(clock, rate=2)
+        for key in ("sk-one", "sk-two"):
+            await gate.admit(self.anonymous(key, "192.0.2.1"))
+        with pytest.raises(Refused, match="More than 2 requests"):
+            await gate.admit(self.anonymous("sk-three", "192.0.2.1"))
+        await gate.admit(self.anonymous("sk-three", "192.0.2.2"))
+
+    async def test_a_key_is_no_address_and_no_account(self, clock: Clock) -> None:
+        gate, who = admission(clock, rate=1), caller()
+        await gate.admit(exchange(who))
+        await gate.admit(self.anonymous(str(who.account_id), "sk-one"))
+        await gate.admit(self.anonymous("sk-one", str(who.account_id)))
+
+    async def test_neither_is_kept_in_clear(self, clock: Clock) -> None:
+        gate = Admission(
+            None,
+            rate_per_minute=1,
+            monthly_requests_free=0,
+            now=clock,
+            clock=clock,
+            digest=lambda text: hashlib.sha256(text.encode()).hexdigest(),
+        )
+        await gate.admit(self.anonymous("sk-one", "192.0.2.1"))
+        kept = repr(vars(gate._window))
+        assert "sk-one" not in kept
+        assert "192.0.2.1" not in kept
+
+    async def test_the_month_is_no_limit_for_nobody(self, clock: Clock) -> None:
+        gate = admission(clock, monthly=0)
+        made = self.anonymous("sk-one", "192.0.2.1")
+        await gate.admit(made)
+        await gate.count_forwarded(made)
+
+    async def test_without_a_key_it_is_a_defect(self, clock: Clock) -> None:
+        with pytest.raises(RuntimeError, match="without a key"):
+            await admission(clock).admit(self.anonymous(None, "192.0.2.1"))
 
 
 class TestMonthChange:

@@ -198,6 +198,10 @@ class TestNone:
             ([(b"authorization", b"  ")], "", "No credential"),
             ([(b"x-api-key", b"")], "", "No credential"),
             ([(b"authorization", b"Basic dXNlcjpwYXNz")], "", "Only `Authorization: Bearer`"),
+            (
+                [(b"authorization", b"Basic dXNlcjpwYXNz"), (b"authorization", b" ")],
+                *("", "Only `Authorization: Bearer`"),
+            ),
             ([(b"authorization", TOKEN.encode())], "", "Only `Authorization: Bearer`"),
             ([(b"proxy-authorization", b"Bearer " + TOKEN.encode())], "", "No credential"),
             ([(b"cookie", b"key=" + TOKEN.encode())], "", "No credential"),
@@ -363,6 +367,19 @@ class TestKeyGuard:
         assert guard.finish() == b"s"
         assert guard.finish() == b""
 
+    def test_the_beginning_that_is_held_is_the_longest(self) -> None:
+        guard = KeyGuard(b"sk-test-s-0123456789")
+        assert guard.feed(b"as sk-test-s") == b"as "
+        assert guard.feed(b"-0123456789.") == b"*" * 20 + b"."
+
+    def test_it_says_whether_it_holds_anything_and_whether_it_found_the_key(self) -> None:
+        guard = KeyGuard(KEY)
+        assert (guard.is_holding, guard.has_blotted) == (False, False)
+        guard.feed(b"text " + KEY[:9])
+        assert (guard.is_holding, guard.has_blotted) == (True, False)
+        guard.feed(KEY[9:])
+        assert (guard.is_holding, guard.has_blotted) == (False, True)
+
     def test_an_event_is_never_held(self) -> None:
         guard = KeyGuard(KEY)
         event = b'data: {"text":"sk"}\n\n'
@@ -385,11 +402,26 @@ class TestKeyGuard:
         guard = KeyGuard(b"model")
         assert guard.feed(b'{"model":"m') == b'{"model":"m'
         assert guard.blot(b"model") == b"model"
+        assert guard._key == b""
 
     def test_does_not_show_it(self) -> None:
         guard = KeyGuard(KEY)
+        assert repr(guard) == "KeyGuard(…)"
         guard.feed(KEY[:10])
         assert "sk-" not in repr(guard)
+
+
+def test_an_own_key_without_a_token_is_nobodys_where_that_is_allowed() -> None:
+    made = placed({"Authorization": OWN})
+    choose_mode(made, take_credentials(made), allow_anonymous=True)
+    assert (made.mode, made.token, made.own_key) == (Mode.PASS_THROUGH, None, OWN)
+    assert made.is_anonymous
+
+
+def test_a_key_in_the_query_may_have_an_equals_sign() -> None:
+    made = exchange([], "key=abc=&alt=sse")
+    assert take_credentials(made).credentials == ["abc="]
+    assert made.query == "alt=sse"
 
 
 # ---- what may be kept ---------------------------------------------------------------------------
@@ -489,6 +521,7 @@ class TestLabel:
             ("gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
             ("ft:gpt-4o:acme:risk-model-of-2025:abc", "ft:gpt-4o:acme:risk-model-of-2025:abc"),
             (TOKEN, "[redacted]"),
+            (TOKEN[:15], "[redacted]"),
             (f"me {OTHER_OWN}", "me [redacted]"),
             ("x" * 300, "x" * 200),
         ],

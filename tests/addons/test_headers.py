@@ -133,6 +133,7 @@ class TestClient:
             *(b"set-cookie", b"set-cookie2"),
             # about the provider's origin, which is not the one the client talks to
             *(b"alt-svc", b"strict-transport-security", b"clear-site-data", b"nel", b"report-to"),
+            b"reporting-endpoints",
             # Metrion's to say
             *(b"access-control-allow-origin", b"access-control-allow-credentials"),
             *(b"access-control-expose-headers", b"x-metrion-request-id", b"x-metrion-cache"),

@@ -75,6 +75,12 @@ UNKNOWN = (401, "invalid_token")
 AWAY = (503, "unavailable")
 
 
+def test_the_times_and_sizes_are_those_that_are_promised() -> None:
+    assert (TRUST_SECONDS, UNKNOWN_SECONDS) == (60, 2)
+    assert (OFFLINE_SECONDS, AWAY_SECONDS) == (7200, 1)
+    assert (MAX_CALLERS, MAX_UNKNOWN) == (10_000, 1_000)
+
+
 class TestTrust:
     async def test_an_answer_counts_for_a_while(self, world: World) -> None:
         caller = world.add(TOKEN)
@@ -348,11 +354,54 @@ class TestMemory:
         assert len(world.keyring._entries) == 10
         assert MAX_CALLERS == 10_000
 
-    async def test_the_busy_are_kept(self, world: World, fill: Callable[[int], list[str]]) -> None:
-        tokens = fill(20)
+    @pytest.mark.parametrize("is_listening", [True, False])
+    async def test_the_busy_are_kept(
+        self, world: World, fill: Callable[[int], list[str]], *, is_listening: bool
+    ) -> None:
+        world.is_listening = is_listening  # if not, each time it is looked up
+        busy, *others = fill(20)
+        for token in others:
+            await world.identify(busy)
+            world.asks()
+            await world.identify(token)
+        world.is_listening = True
+        world.asks()
+        await world.identify(busy)
+        assert world.asks() == 0
+
+    async def test_who_came_first_is_forgotten_first(
+        self, world: World, fill: Callable[[int], list[str]]
+    ) -> None:
+        tokens = fill(11)
         for token in tokens:
             await world.identify(token)
-            await world.identify(tokens[0])
         world.asks()
-        await world.identify(tokens[0])
+        for token in tokens[1:]:
+            await world.identify(token)
         assert world.asks() == 0
+        await world.identify(tokens[0])
+        assert world.asks() == 1
+
+    async def test_of_unknown_ones_too(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(keyring, "MAX_UNKNOWN", 2)
+        tokens = [f"sk-metrion-{number:032x}" for number in range(3)]
+        for token in tokens:
+            await world.refusal(token)
+        world.asks()
+        for token in tokens[1:]:
+            assert await world.refusal(token) == UNKNOWN
+        assert world.asks() == 0
+        await world.refusal(tokens[0])
+        assert world.asks() == 1
+
+    async def test_who_was_unknown_a_moment_ago_and_is_not_any_more(self, world: World) -> None:
+        world.hold, world.is_listening = asyncio.Event(), False
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(world.refusal())  # reads that there is none
+            await asyncio.sleep(0)
+            caller = world.add(TOKEN)
+            again = tasks.create_task(world.identify())
+            await asyncio.sleep(0)
+            world.hold.set()
+        assert (asking.result(), again.result()) == (UNKNOWN, caller)
+        assert await world.identify() is caller

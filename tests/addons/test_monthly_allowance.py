@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from addons import shared_store
 from addons.monthly_allowance import MAX_ACCOUNTS, MonthlyAllowance
 from addons.outcome import Refused
-from addons.shared_store import SharedStore
+from addons.shared_store import Script, SharedStore
 from storage.callers import Caller
 
 DAY = 86_400.0
@@ -66,6 +67,13 @@ async def test_waiting_as_told_is_enough(now: float) -> None:
     assert 0 <= clock.now - datetime.combine(clock.month, time.min, UTC).timestamp() < 1
 
 
+def test_a_month_that_ends_while_it_refuses_asks_for_a_second() -> None:
+    times = iter([seconds("2025-06-30T23:59:59"), seconds("2025-07-01T00:00:03")])
+    with pytest.raises(Refused) as caught:
+        MonthlyAllowance(0, lambda: next(times)).check(caller())
+    assert caught.value.retry_after == 1
+
+
 class TestMemory:
     async def test_is_bounded(self) -> None:
         allowance = MonthlyAllowance(1, Clock())
@@ -74,7 +82,7 @@ class TestMemory:
         await allowance.spend(busy)
         for _ in range(MAX_ACCOUNTS):
             await allowance.spend(caller())
-        assert len(allowance._used) == MAX_ACCOUNTS
+        assert len(allowance._used) == MAX_ACCOUNTS == 20_000
 
     async def test_the_busy_are_kept(self) -> None:
         allowance, busy = MonthlyAllowance(3, Clock()), caller()
@@ -96,8 +104,12 @@ class TestMemory:
 
 
 @pytest.fixture
-async def stores(valkey):
-    """What four processes have: connections of their own to one server."""
+async def stores(valkey, monkeypatch):
+    """What four processes have: connections of their own to one server.
+
+    Here they share one event loop, so thousands of replies may well take a busy machine a second.
+    """
+    monkeypatch.setattr(shared_store, "REPLY_SECONDS", 30.0)
     stores = [SharedStore(valkey.url, CollectorRegistry()) for _ in range(4)]
     tasks = [asyncio.create_task(store.run_forever()) for store in stores]
     for store in stores:
@@ -114,6 +126,34 @@ def clock() -> Clock:
     clock = Clock()
     clock.now = datetime.now(UTC).timestamp()
     return clock
+
+
+class MadeUpStore:
+    """Answers what it is told to."""
+
+    def __init__(self, *answers: int) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[bytes, ...]] = []
+
+    async def run(self, script: Script, key: bytes, *arguments: bytes) -> int:
+        self.asked.append((key, *arguments))
+        return self.answers.pop(0)
+
+
+async def test_what_the_store_is_asked_and_what_its_answers_mean() -> None:
+    clock, store = Clock("2025-06-15T12:00"), MadeUpStore(8, -100)
+    allowance = MonthlyAllowance(100, clock, store)  # type: ignore[arg-type]
+    who = caller(used=7, month=clock.month)
+    await allowance.spend(who)
+    with pytest.raises(Refused):  # others have used it up
+        await allowance.spend(who)
+    until = b"%d" % (seconds("2025-07-01T00:00") + 3600)
+    key = f"metrion:month:{who.account_id}:2025-06".encode()
+    assert store.asked == [(key, b"7", b"100", until), (key, b"8", b"100", until)]
+    with pytest.raises(Refused):
+        allowance.check(who)
+    with pytest.raises(Refused):  # and nobody is asked again
+        await allowance.spend(who)
 
 
 class TestShared:

@@ -2,13 +2,13 @@ import asyncio
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from addons import rate_window, shared_store
 from addons.rate_window import WINDOW_SECONDS, MemoryWindow, RateWindow, SharedWindow
-from addons.shared_store import SharedStore
+from addons.shared_store import Script, SharedStore
 
 
 class Clock:
@@ -81,6 +81,10 @@ class TestWindow:
 
 
 class TestMemoryWindow:
+    def test_whoever_was_never_here_need_not_wait(self) -> None:
+        assert MemoryWindow(1, Clock()).wait("a", 0.0) == 0
+
+    @example(rate=1, hits=[(0.0, "a"), (60.0, "a"), (0.0, "a")])  # twice at the very moment
     @given(
         rate=st.integers(1, 5),
         hits=st.lists(
@@ -169,7 +173,36 @@ async def hit_all(windows: list[SharedWindow], key: str, times: int) -> list[flo
     return await asyncio.gather(*(windows[n % len(windows)].hit(key) for n in range(times)))
 
 
+class MadeUpStore:
+    """Answers what it is told to."""
+
+    def __init__(self, *answers: int) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[bytes, ...]] = []
+
+    async def run(self, script: Script, key: bytes, *arguments: bytes) -> int:
+        self.asked.append((key, *arguments))
+        return self.answers.pop(0)
+
+
 class TestSharedWindow:
+    async def test_the_store_is_asked_and_answers_in_microseconds(self, clock: Clock) -> None:
+        store = MadeUpStore(0, 1, 1_500_000, 0)
+        window = SharedWindow(store, 2, clock)  # type: ignore[arg-type]
+        assert [await window.hit("a") for _ in range(4)] == [0, 0.000_001, 1.5, 0]
+        assert store.asked == [(b"metrion:rate:a", b"2", b"60000000")] * 4
+        # two have passed by this process: it knows that the next one may not
+        assert await window.hit("a") == WINDOW_SECONDS
+        assert not store.answers
+
+    async def test_whom_the_store_refused_is_forgotten(self, clock: Clock) -> None:
+        window = SharedWindow(MadeUpStore(0, 5_000_000, 0), 2, clock)  # type: ignore[arg-type]
+        await window.hit("a")
+        clock.now += WINDOW_SECONDS
+        assert await window.hit("a") == 5  # another process has used the rate up meanwhile
+        assert await window.hit("b") == 0
+        assert list(window._own._passed) == ["b"]
+
     async def test_of_2000_at_once_by_four_processes_exactly_100_pass(self, stores):
         four = [SharedWindow(store, 100, time.monotonic) for store in stores]
         waits = await hit_all(four, "a", 2000)
@@ -182,9 +215,9 @@ class TestSharedWindow:
         four = [SharedWindow(store, 10, time.monotonic) for store in stores]
         begun = time.monotonic()
         assert (await hit_all(four, "a", 20)).count(0) == 10
-        wait = max(await hit_all(four, "a", 20))
-        assert 0 < wait <= 2
-        await asyncio.sleep(wait)
+        passed = time.monotonic()
+        assert 0 < max(await hit_all(four, "a", 20)) <= 2
+        await asyncio.sleep(passed + 2 - time.monotonic())  # until the last of them has left
         assert (await hit_all(four, "a", 20)).count(0) == 10
         assert time.monotonic() - begun >= 2
 

@@ -44,6 +44,12 @@ def test_a_route_is_found_with_its_provider_and_model():
             404,
             "unknown_route",
         ),
+        (
+            "POST",
+            f"/api/proxy/gemini/v1beta/models/SK-Metrion-{'0' * 32}:generateContent",
+            404,
+            "unknown_route",
+        ),
     ],
 )
 def test_what_is_not_in_the_table_is_refused(method, path, status, code):

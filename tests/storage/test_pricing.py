@@ -123,6 +123,62 @@ def test_tiers_the_catalogue_lists_and_those_it_does_not(book):
     )
 
 
+@pytest.mark.parametrize("tier", ["auto", "default", "standard", "on_demand", "Default"])
+def test_the_usual_tier_need_not_be_listed(book, tier):
+    # of this model only batches are
+    price = book.price("openai", "gpt-4", TokenUsage(1000, 0, 0, 100, service_tier=tier), DAY)
+    assert price.source == SOURCE
+
+
+def test_a_tier_counts_from_the_day_on_which_it_is_listed(book):
+    def price(provider, model, tier, at=DAY):
+        return book.price(provider, model, TokenUsage(1000, 0, 0, 0, service_tier=tier), at)
+
+    standard = price("anthropic", "claude-haiku-4-5", None)
+    batch = price("anthropic", "claude-haiku-4-5", "batch")
+    assert batch == Price(standard.cost_usd / 2, SOURCE)
+    before = datetime(2026, 10, 13, tzinfo=UTC)
+    assert price("anthropic", "claude-haiku-4-5", "batch", before) == Price(
+        standard.cost_usd, f"{SOURCE} (batch tier not listed: standard price)"
+    )
+    # by Anthropic's name for it
+    fast, usual = (price("anthropic", "claude-opus-5", tier) for tier in ("fast", None))
+    assert fast.source == SOURCE
+    assert fast.cost_usd > usual.cost_usd
+    # a model without any
+    assert "not listed" in price("openai", "gpt-audio", "scale").source
+
+
+def test_audio_of_openai_without_a_rate_of_its_own_has_no_price(book):
+    def price(provider, model, way):
+        usage = TokenUsage(1000, 0, 0, 100, extras={f"{way}_audio_tokens": 5})
+        return book.price(provider, model, usage, DAY)
+
+    for way in ("input", "output"):
+        assert price("openai", "gpt-4o", way) is None
+        assert price("openai", "gpt-audio", way) is not None
+        # of others it is text, unless the catalogue says more
+        assert price("mistral", "mistral-large-2411", way) is not None
+    usage = TokenUsage(1000, 0, 0, 100, extras={"web_searches": 1})
+    assert book.price("openai", "gpt-4o", usage, DAY) is not None
+
+
+def test_a_model_has_a_name_of_200_characters_at_most(tmp_path):
+    path = tmp_path / "prices.toml"
+    path.write_text(f"""
+date = 2026-10-01
+[[price]]
+provider = "openai"
+model = "{"x" * 200}"
+input = 1
+output = 1
+""")
+    book = PriceBook(path)
+    usage = TokenUsage(1000, 0, 0, 0)
+    assert book.price("openai", "x" * 200, usage, DAY) is not None
+    assert book.price("openai", "x" * 201, usage, DAY) is None
+
+
 def test_own_prices_go_before_the_catalogue(tmp_path):
     path = tmp_path / "prices.toml"
     path.write_text("""

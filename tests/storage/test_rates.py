@@ -88,6 +88,54 @@ def test_output_of_a_model_that_is_sold_by_input_only_has_no_cost():
     assert cost(rates, TokenUsage(8, None, None, 1)) is None
 
 
+@pytest.mark.parametrize("modality", ["audio", "image", "video"])
+def test_every_modality_has_rates_of_its_own(modality):
+    rates = {
+        **RATES,
+        f"input_{modality}_mtok": Decimal(10),
+        f"cache_{modality}_read_mtok": Decimal(1),
+        f"output_{modality}_mtok": Decimal(30),
+    }
+    extras = {
+        f"input_{modality}_tokens": 400,
+        f"cache_{modality}_read_tokens": 150,
+        f"output_{modality}_tokens": 20,
+    }
+    assert cost(rates, TokenUsage(1000, 200, 0, 50, extras=extras)) == million(
+        (550, "3"), (50, "0.3"), (250, "10"), (150, "1"), (30, "15"), (20, "30")
+    )
+
+
+def test_absurd_counts_have_no_cost():
+    assert cost(RATES, TokenUsage(2**40, 0, 0, 0)) == million((2**40, "3"))
+    assert cost(RATES, TokenUsage(2**40 + 1, 0, 0, 0)) is None
+    assert cost(RATES, TokenUsage(1, 0, 0, 0, extras={"web_searches": 2**40 + 1})) is None
+    assert cost(RATES, TokenUsage(1, 0, 0, 0, extras={"web_searches": -1})) is None
+    assert cost(RATES, TokenUsage(-1, 0, 0, 0)) is None
+
+
+def test_contradictions_are_seen_also_where_a_class_has_no_rate():
+    rates = {name: rate for name, rate in RATES.items() if name != "cache_write_mtok"}
+    kept = TokenUsage(10, 0, 1, 0, extras={"cache_write_1h_tokens": 1})
+    assert cost(rates, kept) is None
+
+
+def test_what_was_not_counted_is_none_of_it():
+    rates = {
+        **RATES,
+        "input_audio_mtok": Decimal(10),
+        "cache_audio_read_mtok": Decimal(1),
+        "input_audio_hours": Decimal(1),
+    }
+    usage = TokenUsage(1000, 200, 0, 50, extras={"cache_write_1h_tokens": 0})
+    assert cost(rates, usage) == million((800, "3"), (200, "0.3"), (50, "15"))
+
+
+def test_a_class_without_tokens_costs_nothing_and_the_others_what_they_do():
+    assert cost(RATES, TokenUsage(0, 0, 0, 5)) == million((5, "15"))
+    assert cost({"output_mtok": Decimal(15)}, TokenUsage(0, 0, 0, 5)) == million((5, "15"))
+
+
 def test_costs_are_exact_to_twelve_digits():
     assert cost({"input_mtok": Decimal("0.000001")}, TokenUsage(1, 0, 0, 0)) == Decimal("1e-12")
     assert str(cost(RATES, TokenUsage(1000, 0, 0, 0))) == "0.003000000000"
@@ -95,9 +143,17 @@ def test_costs_are_exact_to_twelve_digits():
 
 def test_nothing_zero_and_not_reported_are_three_things():
     assert NO_USAGE.is_nothing
+    assert NO_USAGE.to_json() == dict.fromkeys(
+        (
+            *("input_tokens", "cache_read_tokens", "cache_write_tokens"),
+            *("output_tokens", "reasoning_tokens"),
+        ),
+        0,
+    )
     assert NO_USAGE.total_tokens == 0
     assert not TokenUsage().is_nothing
-    assert TokenUsage().total_tokens is None
+    for usage in (TokenUsage(), TokenUsage(5), TokenUsage(output_tokens=5)):
+        assert usage.total_tokens is None
     assert not TokenUsage(0, 0, 0, 0, 0, extras={"web_searches": 1}).is_nothing
     assert TokenUsage(1, None, None, 2).total_tokens == 3
 

@@ -1,5 +1,6 @@
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +40,10 @@ def test_carriage_return_and_line_feed_in_two_chunks():
     ]
 
 
+def test_only_one_line_feed_belongs_to_a_carriage_return():
+    assert events_of(b"data: 1\r", b"\n", b"\n", b"data: 2\n\n") == [b"1", b"2"]
+
+
 def test_several_data_lines_are_one_event():
     assert events_of(b'data: {"a":\ndata:1\ndata:  2}\n\n') == [b'{"a":\n1\n 2}']
 
@@ -51,6 +56,8 @@ def test_comments_names_ids_and_unknown_fields_are_dropped():
 def test_byte_order_mark_only_at_the_start():
     mark = b"\xef\xbb\xbf"
     assert events_of(mark + b"data: 1\n\n" + mark + b"data: 2\n\n") == [b"1"]
+    assert events_of(mark + b"data: 1\n\n", mark + b"data: 2\n\n") == [b"1"]
+    assert events_of(b"\n" + mark + b"data: 1\n\n") == []
     assert events_of(mark[:1], mark[1:] + b"da", b"ta: 1\n\n") == [b"1"]
 
 
@@ -92,6 +99,31 @@ def test_long_events_are_given_on_by_their_ends():
     assert first[1].endswith(b"xxxend")
     assert second[0].startswith(b"data: beginyyy")
     assert second[1].rstrip(b"\n").endswith(b"yyyfinishmore")
+
+
+def test_where_an_event_begins_to_be_long():
+    for size, is_long in ((WHOLE_BYTES - 1, False), (WHOLE_BYTES, True)):  # and its line feed
+        heard = Heard()
+        heard.stream.feed(b"data: " + b"x" * size + b"\n\n")
+        assert (len(heard.events), len(heard.long)) == (not is_long, is_long)
+
+
+def test_lines_after_a_long_one_stay_lines():
+    heard = Heard()
+    heard.stream.feed(b"data: " + b"x" * WHOLE_BYTES + b"\ndata: one\ndata: two\n\n")
+    assert heard.long[0].ends[1].endswith(b"xone\ntwo")
+
+
+@pytest.mark.parametrize("before", [b"", b"data: before\n"])
+def test_a_long_line_in_pieces_is_an_event_by_itself(before):
+    heard = Heard()
+    heard.stream.feed(before + b"data: begin")
+    for _ in range(WHOLE_BYTES // 1024 + 1):
+        heard.stream.feed(b"y" * 1024)
+    heard.stream.feed(b"finish\n\n")
+    (event,) = heard.long
+    assert event.ends[0].startswith(b"data: beginyyy")
+    assert event.ends[1].endswith(b"yyyfinish")
 
 
 def test_memory_is_bounded_whatever_comes():
