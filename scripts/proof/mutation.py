@@ -23,30 +23,20 @@ _COPIED = (*(name for name in OWN_PACKAGES if name != "conftest"), "pyproject.to
 _STOP_SECONDS = 10
 
 _ADMISSION = "tests/addons/test_admission.py"
-_METER = "tests/addons/test_meter.py"
 MODULES: Mapping[str, tuple[str, ...]] = {
     "storage/sealing.py": (),
     "storage/tokens.py": (),
     "addons/admission.py": (),
     "addons/rate_window.py": (_ADMISSION,),
     "addons/monthly_allowance.py": (_ADMISSION,),
-    "addons/meter.py": (),
-    "addons/usage/anthropic_family.py": (_METER,),
-    "addons/usage/documents.py": (_METER,),
-    "addons/usage/gemini_family.py": (_METER,),
-    "addons/usage/inflate.py": (_METER,),
-    "addons/usage/openai_family.py": (_METER,),
-    "addons/usage/reader.py": (_METER,),
-    "addons/usage/sse.py": (_METER,),
-    "storage/pricing.py": (),
+    "addons/usage/reader.py": (),
+    "addons/usage/sse.py": (),
     "storage/rates.py": (),
     "addons/routing.py": (),
     "addons/credentials.py": (),
     "addons/forwarding.py": (),
     "addons/headers.py": (),
     "addons/keyring.py": (),
-    "addons/providers/base.py": (),
-    "api/security.py": (),
 }
 """Module → tests beside its own (the file at the mirrored place) that are about it as well."""
 
