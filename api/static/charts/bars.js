@@ -6,7 +6,7 @@ import { dataTable } from "./data-table.js";
 
 /**
  * Show items `[{name, note, value, href, color}]`, the largest first as they come. Null: unknown.
- * More than `most` hide behind a button.
+ * What is behind `most` hides behind a button.
  */
 export function bars(host, items, { label, show, most = 6, head = "Amount", table = true }) {
   const expanded = host.dataset.expanded === "true";
@@ -15,7 +15,7 @@ export function bars(host, items, { label, show, most = 6, head = "Amount", tabl
   const share = (value) => (total && value !== null ? percent(value / total) : "");
   const line = ({ name, note, value, href, color }) => {
     const parts = [
-      el("span", { class: "bar", style: { "--w": `${(100 * (value ?? 0)) / largest}%`, ...(color ? { "--c": `var(--${color})` } : {}) } }),
+      value ? el("span", { class: "bar", style: { "--w": `${(100 * (value ?? 0)) / largest}%`, ...(color ? { "--c": `var(--${color})` } : {}) } }) : null,
       el("span", { class: "name cut" }, name),
       el("span", { class: "pct" }, share(value)),
       el("b", { class: value === null ? "missing" : null }, value === null ? "unknown" : show(value)),
@@ -23,8 +23,9 @@ export function bars(host, items, { label, show, most = 6, head = "Amount", tabl
     const title = note ? `${name} (${note})` : name;
     return el("li", null, href ? el("a", { href, title }, parts) : el("span", { class: "flat", title }, parts));
   };
-  const list = el("ol", { class: "bars" }, (expanded ? items : items.slice(0, most)).map(line));
-  const more = items.length > most ? el("button", { type: "button", class: "button quiet small more" }, expanded ? "Show fewer" : `Show all ${items.length}`) : null;
+  const hides = items.length > most + 1; // a single one takes no more room than the button
+  const list = el("ol", { class: "bars" }, (expanded || !hides ? items : items.slice(0, most)).map(line));
+  const more = hides ? el("button", { type: "button", class: "button quiet small more" }, expanded ? "Show fewer" : `Show all ${items.length}`) : null;
   more?.addEventListener("click", () => {
     host.dataset.expanded = String(!expanded);
     bars(host, items, { label, show, most, head, table });

@@ -1,11 +1,12 @@
 // From numbers to places: ticks at round values, points in a plot's coordinates.
 
-/** Round values from 0 to at least `largest`, about `count` steps. */
-export function niceTicks(largest, count = 4) {
+/** Round values from 0 to at least `largest`, in `most` steps at most; `whole` ones for counts. */
+export function niceTicks(largest, most = 5, whole = false) {
   if (!(largest > 0)) return [0, 1];
-  const raw = largest / count;
+  const raw = largest / most;
   const magnitude = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((each) => each * magnitude).find((each) => each >= raw * 0.999);
+  const steps = [1, 2, 2.5, 5, 10].map((each) => each * magnitude);
+  const step = steps.find((each) => each >= raw * 0.999 && (!whole || Number.isInteger(each)));
   const ticks = [];
   for (let index = 0; (index - 1) * step < largest * 0.999; index += 1) ticks.push(index * step);
   return ticks;

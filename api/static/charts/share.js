@@ -18,7 +18,7 @@ export function shareBar(host, items, { label, show, head = "Amount" }) {
   };
   const rows = () => items.map(({ name, value }) => [name, value === null ? "unknown" : show(value), share(value)]);
   host.replaceChildren(
-    el("div", { class: "share" }, el("div", { class: "share-bar", "aria-hidden": "true" }, parts), el("ul", null, items.map(line))),
+    el("div", { class: "share" }, parts.length ? el("div", { class: "share-bar", "aria-hidden": "true" }, parts) : null, el("ul", null, items.map(line))),
     dataTable(label, ["Name", head, "Share"], rows),
   );
 }

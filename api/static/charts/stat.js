@@ -1,8 +1,10 @@
 // A card with one number: the number, how it compares with the period before, a small chart.
 
 import { el } from "../dom.js";
-import { percent } from "../lib/format.js";
+import { integer, percent } from "../lib/format.js";
 import { timeChart } from "./time-chart.js";
+
+const MANIFOLD = 10; // from here on it is said how many times as much, not how many per cent more
 
 /**
  * The badge of a change. `better` is "up", "down" or null (neither is good or bad); the period
@@ -21,7 +23,7 @@ export function badge(now, before, { better = null, show, period }) {
     { class: `delta ${tone}`, title },
     el("span", { "aria-hidden": "true" }, up ? "▲" : "▼"),
     el("span", { class: "sr-only" }, up ? "up" : "down"),
-    percent(Math.abs(change)),
+    now / before < MANIFOLD ? percent(Math.abs(change)) : `${integer(now / before)} times`,
   );
 }
 
@@ -34,4 +36,5 @@ export function stat(host, { value, missing = "no data", notes = [], chart = nul
     el("div", { class: "under" }, notes.flat().filter(Boolean)),
   );
   if (chart) timeChart(below, { bare: true, kind: "line", height: 64, ...chart });
+  else below.replaceChildren();
 }

@@ -8,6 +8,7 @@ import { areas, axes, columns, lines, pointer } from "./marks.js";
 import { layered, makeScale, niceTicks } from "./scale.js";
 
 const MARGIN = { left: 52, right: 10, top: 10, bottom: 24 };
+const LETTER = 6.4; // the width of an axis' digit
 const BARE_MARGIN = { left: 4, right: 4, top: 6, bottom: 4 };
 const charts = new WeakMap();
 
@@ -110,9 +111,11 @@ class TimeChart {
     if (!width || !timestamps.length) return;
     this.#layers = layered(series.filter(({ name }) => !this.#hidden.has(name)), stacked);
     const largest = Math.max(0, ...this.#layers.flatMap(({ high }) => high.map((each) => each ?? 0)));
-    const ticks = niceTicks(largest * unit, height < 180 ? 3 : 4).map((each) => each / unit);
+    const isWhole = unit === 1 && this.#layers.every(({ high }) => high.every((each) => Number.isInteger(each ?? 0)));
+    const ticks = niceTicks(largest * unit, height < 180 ? 4 : 5, isWhole).map((each) => each / unit);
     const top = bare ? largest || 1 : ticks.at(-1);
-    const margin = bare ? BARE_MARGIN : MARGIN;
+    const longest = Math.max(...ticks.map((each) => showAxis(each).length));
+    const margin = bare ? BARE_MARGIN : { ...MARGIN, left: Math.max(MARGIN.left, 10 + longest * LETTER) };
     this.#scale = makeScale({ width, height, count: timestamps.length, top, margin, banded: kind === "column" });
     const drawn = this.#layers.flatMap((layer) => this.#drawLayer(layer, kind, stacked, bare));
     const frame = bare ? [] : axes(this.#scale, ticks, timestamps.length, showAxis, (index) => times.axis(timestamps[index]));

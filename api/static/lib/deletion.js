@@ -22,7 +22,7 @@ export function drawDeletion(place, email) {
     });
   button.addEventListener("click", begin);
   const exported = el("p", null, "Nothing can bring it back. ", el("a", { class: "link", href: "/settings/general" }, "Download your data"), " first if you want to keep something.");
-  place.replaceChildren(el("div", { class: "stack prose" }, el("p", null, "Everything goes, for ever:"), el("ul", null, GOES.map((each) => el("li", null, each))), exported, wrong, el("div", { class: "row" }, button)));
+  place.replaceChildren(el("div", { class: "stack prose" }, el("p", null, "Everything goes, for ever:"), el("ul", { class: "plain" }, GOES.map((each) => el("li", null, each))), exported, wrong, el("div", { class: "row" }, button)));
 }
 
 function askCode(place, email) {

@@ -50,35 +50,35 @@ async function load() {
 
 function logCard(page) {
   const withRequester = page.items.some(({ requester }) => requester !== null);
-  const heads = [["Status"], ["Time"], withRequester ? ["Requester"] : null, ["Model"], ["Provider"], ["Input", 1], ["Output", 1], ["Total", 1], ["Cost", 1], ["Latency", 1]].filter(Boolean);
-  const head = el("tr", null, heads.map(([title, right]) => el("th", { scope: "col", class: right ? "right" : null }, title)));
+  const heads = [["Status"], ["Time"], withRequester ? ["Requester", "apart"] : null, ["Model"], ["Provider", "apart"], ["Input", "right apart"], ["Output", "right apart"], ["Total", "right apart"], ["Cost", "right"], ["Latency", "right apart"]].filter(Boolean);
+  const head = el("tr", null, heads.map(([title, kind]) => el("th", { scope: "col", class: kind }, title)));
   const rows = page.items.map((row) => logLine(row, withRequester));
   const body = el("table", { class: "table" }, el("thead", null, head), el("tbody", null, rows));
   return el("section", { class: "card log-card", "aria-label": "Requests" }, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Requests, the newest first" }, body), foot(page));
 }
 
+// What is apart is in the details only on a phone.
 function logLine(row, withRequester) {
   const open = el("button", { type: "button", class: "open", title: wholeMoment(row.created_at), "aria-haspopup": "dialog" }, momentText(row.created_at));
-  const right = (content) => el("td", { class: "right" }, content);
   return el(
     "tr",
     { onclick: () => openDetails(row) },
     el("td", null, statusBadge(row)),
     el("td", null, open),
-    withRequester ? el("td", { class: "wide", title: row.requester ?? "" }, row.requester ?? "") : null,
-    el("td", { class: "wide model", title: row.model ?? "" }, row.model ?? missing("not known")),
-    el("td", null, row.provider),
+    withRequester ? el("td", { class: "wide apart", title: row.requester ?? "" }, row.requester ?? "") : null,
+    el("td", { class: "wide model", title: row.model ?? "" }, el("span", { class: "clamp" }, row.model ?? missing("not known"))),
+    el("td", { class: "apart" }, row.provider),
     ...tokenCells(row),
-    right(cost(row.cost_usd)),
-    right(duration(row.latency_ms)),
+    el("td", { class: "right" }, cost(row.cost_usd)),
+    el("td", { class: "right apart" }, duration(row.latency_ms)),
   );
 }
 
 function tokenCells({ input_tokens: input, output_tokens: output, total_tokens: total }) {
   const counts = [input, output, total];
   // One sentence instead of three times the same.
-  if (counts.every((each) => each === null)) return [el("td", { class: "right", colspan: 3 }, missing("tokens not reported"))];
-  return counts.map((each) => el("td", { class: "right" }, tokens(each)));
+  if (counts.every((each) => each === null)) return [el("td", { class: "right apart", colspan: 3 }, missing("tokens not reported"))];
+  return counts.map((each) => el("td", { class: "right apart" }, tokens(each)));
 }
 
 function foot({ items, total, next_cursor: next, previous_cursor: previous }) {

@@ -101,7 +101,7 @@ function drawCosts({ cost_by_model: models, cost, providers, currency }, { times
     value: cost.total === null ? null : money.full(cost.total),
     missing: "price unknown",
     notes: [badge(cost.total, cost.previous, { better: "down", show: money.full, period }), unknown],
-    chart: { label: "Cost", times, timestamps, show: money.full, series: [{ name: "Cost", color: "c0", values: cost.values }] },
+    chart: cost.total === null ? null : { label: "Cost", times, timestamps, show: money.full, series: [{ name: "Cost", color: "c0", values: cost.values }] },
   });
 }
 
