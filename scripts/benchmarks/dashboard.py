@@ -45,11 +45,17 @@ class PageFigures:
 
 
 def measure_dashboard(folder: Path, rows: int, model_count: int, rounds: int) -> list[PageFigures]:
-    """Make an account with so many requests in a database of its own, and ask for every tab."""
+    """Make an account with so many requests in a database of its own, and ask for every tab.
+
+    What an earlier run has left in the folder is measured as it is.
+    """
     with EmbeddedPostgres(folder / "data") as server:
         settings = Settings(data_dir=folder / "data", database_url=server.url)
         migrate(server.url, roles.roles_folder(settings))
-        master_keys = MasterKeys.create(settings.master_key_path)
+        if settings.master_key_path.exists():
+            master_keys, rows = MasterKeys.load(settings), 0
+        else:
+            master_keys = MasterKeys.create(settings.master_key_path)
         return asyncio.run(_measure(settings, master_keys, rows, model_count, rounds))
 
 
@@ -57,7 +63,8 @@ async def _measure(
     settings: Settings, master_keys: MasterKeys, rows: int, model_count: int, rounds: int
 ) -> list[PageFigures]:
     token = (await prepare_demo(settings, master_keys)).token
-    await _fill(settings, rows, model_count)
+    if rows:
+        await _fill(settings, rows, model_count)
     app = create_app(settings)
     transport = httpx.ASGITransport(app)
     headers = {"authorization": f"Bearer {token}"}
