@@ -271,7 +271,7 @@ def shooting(postgres, tmp_path_factory) -> Iterator[Shooting]:
         made.stop()
 
 
-@numbers(120, 30_000)
+@numbers(120, 15_000)
 def test_requests_on_our_own_sockets(inputs, shooting, count):
     tally = Tally("HTTP/1.1, own sockets", SEED, inputs)
     asyncio.run(fire.fire_http1(shooting.range, tally))
@@ -280,7 +280,7 @@ def test_requests_on_our_own_sockets(inputs, shooting, count):
     count(tally)
 
 
-@numbers(50, 8_000)
+@numbers(50, 4_000)
 def test_requests_on_mitmproxys_sockets(inputs, shooting, count):
     tally = Tally("HTTP/1.1, mitmproxy's (TLS)", SEED, inputs)
     asyncio.run(fire.fire_http1(shooting.range, tally, any_certificate("http/1.1")))
@@ -289,7 +289,7 @@ def test_requests_on_mitmproxys_sockets(inputs, shooting, count):
     count(tally)
 
 
-@numbers(48, 5_000)
+@numbers(48, 2_500)
 def test_http2_frames(inputs, shooting, count):
     tally = Tally("HTTP/2 connections", SEED, inputs)
     asyncio.run(fire.fire_http2(shooting.range, tally, any_certificate("h2")))
@@ -298,7 +298,7 @@ def test_http2_frames(inputs, shooting, count):
     count(tally)
 
 
-@numbers(80, 20_000)
+@numbers(80, 12_000)
 def test_json_bodies_arrive_as_they_are(inputs, shooting, count):
     tally = Tally("JSON bodies, sockets", SEED + 1, inputs)
     asyncio.run(fire.fire_bodies(shooting.range, tally))
@@ -307,7 +307,7 @@ def test_json_bodies_arrive_as_they_are(inputs, shooting, count):
     count(tally)
 
 
-@numbers(60, 10_000)
+@numbers(60, 6_000)
 def test_answers_on_our_own_sockets(inputs, shooting, count):
     tally = Tally("answers, own sockets", SEED + 1, inputs)
     asyncio.run(fire.fire_answers(shooting.range, tally))
@@ -315,7 +315,7 @@ def test_answers_on_our_own_sockets(inputs, shooting, count):
     count(tally)
 
 
-@numbers(30, 4_000)
+@numbers(30, 2_000)
 def test_answers_on_mitmproxys_sockets(inputs, shooting, count):
     tally = Tally("answers, mitmproxy's (TLS)", SEED + 1, inputs)
     asyncio.run(fire.fire_answers(shooting.range, tally, any_certificate("http/1.1")))

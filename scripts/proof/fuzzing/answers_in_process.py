@@ -13,9 +13,9 @@ from scripts.fake_provider.wire import Request
 from scripts.proof.fuzzing.answer_grammar import EVENTS, answer_input
 from scripts.proof.fuzzing.callers import Callers
 from scripts.proof.fuzzing.closed_room import ClosedRoom, Happened
-from scripts.proof.fuzzing.http1_grammar import ROUTES, Parts, Route, valid_body
 from scripts.proof.fuzzing.mangling import cut, numbered
 from scripts.proof.fuzzing.tally import Tally
+from scripts.proof.fuzzing.valid_requests import ROUTES, Parts, Route, valid_body
 
 _MOST_PIECES = 5
 _OWN_ANSWER = b"x-metrion-error"

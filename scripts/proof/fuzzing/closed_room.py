@@ -223,10 +223,14 @@ class ClosedRoom:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self._log.lines.append(str(context)))
         logging.getLogger().addHandler(self._log)
+        meter = logging.getLogger("addons.meter")
+        before = meter.level
+        meter.setLevel(logging.ERROR)  # what cannot be metered is a warning, and expected here
         try:
             yield
         finally:
             logging.getLogger().removeHandler(self._log)
+            meter.setLevel(before)
             loop.set_exception_handler(None)
 
     @property

@@ -15,11 +15,12 @@ from scripts.fake_provider import FakeProvider, RecordedRequest
 from scripts.proof.fuzzing import answers_in_process, bodies_in_process
 from scripts.proof.fuzzing.arrivals import Arrivals
 from scripts.proof.fuzzing.callers import Callers
-from scripts.proof.fuzzing.http1_grammar import ROUTES, Parts, http1_input
+from scripts.proof.fuzzing.http1_grammar import http1_input
 from scripts.proof.fuzzing.http2_grammar import http2_input
 from scripts.proof.fuzzing.json_grammar import Body, json_input
 from scripts.proof.fuzzing.mangling import cut, numbered
 from scripts.proof.fuzzing.tally import Tally
+from scripts.proof.fuzzing.valid_requests import ROUTES, Parts
 from scripts.proof.fuzzing.volley import FAREWELL, all_at_once, answers, shoot, shoot_frames
 
 _BATCH = 400

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import hpack
 
 from scripts.proof.fuzzing.callers import Callers
-from scripts.proof.fuzzing.http1_grammar import valid_parts
 from scripts.proof.fuzzing.mangling import cut, mangle, numbered
+from scripts.proof.fuzzing.valid_requests import valid_parts
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE = range(6)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from addons.providers.base import Endpoint, Provider
 from scripts.proof.fuzzing.callers import PROVIDERS
-from scripts.proof.fuzzing.http1_grammar import valid_fields
 from scripts.proof.fuzzing.mangling import mangle, numbered
+from scripts.proof.fuzzing.valid_requests import valid_fields
 
 _ODD_VALUES: Sequence[Any] = (
     *(None, True, False, 0, -1, 1.5, 10**30, "", " ", "\0", "\u2028", "\U0001f389", [], {}, [[]]),

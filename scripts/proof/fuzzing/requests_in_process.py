@@ -1,5 +1,6 @@
 """A mass of requests through the closed room, each judged by all that came of it."""
 
+import re
 from collections.abc import Sequence
 
 from scripts.fake_provider.records import RecordedRequest
@@ -20,6 +21,9 @@ _OVERDONE = (
     "more than one x-api-key",
     "a chunk line does not end",
 )
+# What the gateway answers with an error and then reads on: methods in small letters (405), and
+# fragments (400, or gone with the key that they are in).
+_ODD_LINE = re.compile(rb"(?:[a-z][A-Za-z]* /[!-~]*| /[!-~]*#[!-~]*) HTTP/1\.[01]\r\n")
 
 
 async def try_requests(
@@ -83,7 +87,7 @@ def strictly_read(data: bytes) -> list[Request] | None:
         while (request := reader.next_request()) is not None:
             there.append(request)
     except ProtocolViolation as violation:
-        if str(violation) in _OVERDONE:
+        if str(violation) in _OVERDONE or _ODD_LINE.search(data):
             return None
     return there
 

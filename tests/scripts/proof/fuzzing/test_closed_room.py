@@ -1,6 +1,6 @@
 from addons.direct.client import ClientConnection
 from scripts.proof.fuzzing.closed_room import ClosedRoom, Pipe
-from scripts.proof.fuzzing.http1_grammar import Parts
+from scripts.proof.fuzzing.valid_requests import Parts
 
 BODY = b'{"model":"m","messages":[]}'
 
