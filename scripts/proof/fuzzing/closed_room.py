@@ -259,6 +259,7 @@ class ClosedRoom:
         happened.hung = happened.hung or client in self._clients
         self._clients.discard(client)
         self._made.connections.clear()
+        await asyncio.sleep(0)  # the loop forgets cancelled timers only when it turns
         return happened
 
     async def _settle(self, happened: Happened) -> None:
