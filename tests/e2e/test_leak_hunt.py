@@ -170,6 +170,7 @@ class Hunt:
         self.lock = threading.Lock()
         self.onlooker: psycopg.Connection | None = None
         self.read: dict[Path, int] = {}
+        self.searched_for: set[str] = set()
 
     def close(self) -> None:
         self.http.close()
@@ -287,6 +288,11 @@ class Hunt:
 
     def rest(self, caller: Caller, secrets: list[str]) -> None:
         """Each operation with secrets wherever something can stand; signed in, and not."""
+        caught = self.flock.caught
+        self.searched_for |= {
+            caught[secret.encode()].name if secret.encode() in caught else secret
+            for secret in secrets
+        }
         document = self.http.get(f"{self.deployment.api_url}/api/openapi.json").json()
         for number, ask in enumerate(rest_walk(document, secrets, ENDING)):
             secret = secrets[number % len(secrets)].encode("ascii", "ignore").decode()
@@ -369,7 +375,10 @@ class Hunt:
         """Search every sink."""
         for name, value in deployment_secrets(self.deployment.settings).items():
             self.flock.catch(Kind.DEPLOYMENT, name, value)
-        sinks = Sinks(Searcher(self.flock), ALLOWED)
+        # Where every statement is logged with its values, there is what somebody has searched the
+        # log for. The deployment's own settings keep that out, too: the short form.
+        logged = {"PostgreSQL's log": self.searched_for} if self.is_long else {}
+        sinks = Sinks(Searcher(self.flock), ALLOWED | logged)
         self.search_settings(sinks)
         for sink, place, content in self.kept:
             sinks.search(sink, place, [content])
