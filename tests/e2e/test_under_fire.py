@@ -329,7 +329,7 @@ def compare(fire: Fire, happened: faults.Happened, ledger: Any) -> tuple[books.F
         f"answers: {', '.join(f'{status}: {count}' for status, count in statuses)}",
         f"rows dated by a clock that was wrong by more than {LATE_SECONDS:.0f} s: {shifted}",
         f"rows dropped (and counted as dropped) while the disk was full: {happened.dropped}",
-        f"requests at a provider whose proxy was killed under them (no row can be): {killed}",
+        f"requests at a provider without a row (proxy killed under them, or disk full): {killed}",
         f"mails decided {counts.decided}, taken {counts.taken}, {handed}",
     ]
 
