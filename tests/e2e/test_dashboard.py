@@ -9,23 +9,31 @@ import email.policy
 import random
 import re
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import axe_playwright_python
 import httpx
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+from pydantic import SecretStr
 
 from api.routes.pages import PAGES
-from storage import roles
-from storage.database import service_url
+from scripts.demo_data import models
+from storage import accounts, roles
+from storage.database import Database, service_url
+from storage.example_data import Example, fill
 from storage.identifiers import uuid7
 from storage.ingest import LogWriter
+from storage.sealing import MasterKeys
+from storage.sessions import create_session
 
 # One browser and one event loop for the module.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -42,6 +50,8 @@ DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 PATHS = [page.path for page in PAGES]
 MOST_TABS = 150
+OVERVIEW_MOST_BYTES = 60_000
+MOST_MS_TO_OVERVIEW = 10_000
 expect.set_options(timeout=20_000)  # a busy machine is no failure
 LONG_MODEL = "accounts/acme-production/models/" + "fine-tuned-llama-4-maverick-" * 3 + "v2"
 
@@ -92,16 +102,20 @@ class Visitor:
 class KeyboardVisitor(Visitor):
     """Somebody who cannot use a mouse: everything is reached by Tab, in a bounded number of them."""
 
-    async def _reach(self, reached: Callable[[], Awaitable[bool]]) -> None:
+    async def _reach(self, what: Locator, reached: Callable[[], Awaitable[bool]]) -> None:
+        await expect(what).to_be_visible()
+        is_behind = await what.evaluate(
+            "each => document.activeElement !== document.body && Boolean("
+            "each.compareDocumentPosition(document.activeElement) & Node.DOCUMENT_POSITION_FOLLOWING)"
+        )
         for _ in range(MOST_TABS):
             if await reached():
                 return
-            await self.page.keyboard.press("Tab")
+            await self.page.keyboard.press("Shift+Tab" if is_behind else "Tab")
         pytest.fail("the keyboard does not get there")
 
     async def _reach_element(self, what: Locator) -> None:
-        await expect(what).to_be_visible()
-        await self._reach(lambda: what.evaluate("each => each === document.activeElement"))
+        await self._reach(what, lambda: what.evaluate("each => each === document.activeElement"))
 
     async def press(self, what: Locator) -> None:
         await self._reach_element(what)
@@ -110,7 +124,7 @@ class KeyboardVisitor(Visitor):
     async def choose(self, radio: Locator) -> None:
         name = await radio.get_attribute("name")
         await self._reach(
-            lambda: self.page.evaluate("name => document.activeElement.name === name", name)
+            radio, lambda: self.page.evaluate("name => document.activeElement.name === name", name)
         )
         for _ in range(10):
             if await radio.is_checked():
@@ -219,11 +233,38 @@ def write_rows(deployment, account_id: str, count: int = 120) -> None:
         writer.close()
 
 
-async def account_with_rows(visitor: Visitor, deployment, address: str) -> None:
-    await visitor.page.goto(visitor.api_url)
-    await sign_in(visitor, deployment, address)
-    known = await visitor.page.request.get(f"{visitor.api_url}/api/v1/account")
-    await asyncio.to_thread(write_rows, deployment, (await known.json())["id"])
+@asynccontextmanager
+async def new_account(deployment) -> AsyncGenerator[tuple[Database, UUID]]:
+    """The API's database, and somebody who never was there."""
+    account = await asyncio.to_thread(deployment.create_account, with_keys=False)
+    database = Database(service_url(deployment.settings, roles.API), pool_size=1)
+    try:
+        async with database.system() as connection:
+            account_id = await accounts.find_account(connection, account.email)
+        assert account_id is not None
+        yield database, account_id
+    finally:
+        await database.close()
+
+
+async def session_of(deployment, database: Database, account_id: UUID) -> str:
+    async with database.account(account_id) as connection:
+        keys = MasterKeys.load(deployment.settings)
+        return (await create_session(connection, keys, account_id, "e2e")).secret
+
+
+async def enter(visitor: Visitor, secret: str) -> None:
+    """Be signed in, without a mail."""
+    cookie = {"name": "metrion_session", "value": secret, "url": visitor.api_url}
+    await visitor.page.context.add_cookies([cookie])
+
+
+async def account_with_rows(visitor: Visitor, deployment, count: int = 120) -> None:
+    """Be signed in, with requests; zero: with none."""
+    async with new_account(deployment) as (database, account_id):
+        if count:
+            await asyncio.to_thread(write_rows, deployment, str(account_id), count)
+        await enter(visitor, await session_of(deployment, database, account_id))
 
 
 def ask_through_the_proxy(deployment, token: str) -> None:
@@ -339,40 +380,63 @@ async def test_a_first_visit(arrive: Arrive, deployment, provider, kind: type[Vi
 
 
 async def test_every_page_is_accessible_and_keeps_the_policy(arrive: Arrive, deployment):
-    visitor = await arrive()
-    page = visitor.page
-    found: dict[str, list[str]] = {}
-    await page.goto(f"{visitor.api_url}/sign-in")
-    await expect(page.get_by_label("E-mail address")).to_be_focused()
-    found["/sign-in"] = await violations(page)
-    await sign_in(visitor, deployment, "nothing-yet@example.com")
-    for path in (each.path for each in PAGES if each.filtered):
-        await visitor.open(path)
-        found[f"{path}, empty"] = await violations(page)
-    await page.context.clear_cookies()
-    await account_with_rows(visitor, deployment, "everything@example.com")
-    for path in PATHS:
-        await visitor.open(path)
-        found[path] = await violations(page)
+    stranger, beginner, regular = await arrive(), await arrive(), await arrive()
+    await account_with_rows(beginner, deployment, 0)
+    await account_with_rows(regular, deployment)
+    # the five tabs are empty in the same way
+    found = dict(
+        [
+            *await look_at(stranger, "/sign-in"),
+            *await look_at(beginner, "/overview", "/logs"),
+            *await look_at(regular, *PATHS),
+        ]
+    )
+    assert len(found) == 1 + 2 + len(PATHS)
     assert {where: what for where, what in found.items() if what} == {}
-    assert visitor.complaints == []
+    for visitor in (stranger, beginner, regular):
+        assert visitor.complaints == []
+
+
+async def look_at(visitor: Visitor, *paths: str) -> list[tuple[tuple[str, int], list[str]]]:
+    """What is wrong with pages, by path and by how many this visitor looks at."""
+    found: list[tuple[tuple[str, int], list[str]]] = []
+    for path in paths:
+        await visitor.open(path)
+        await expect(visitor.page.locator("main:not([aria-busy])")).to_be_visible()
+        found.append(((path, len(paths)), await violations(visitor.page)))
+    return found
 
 
 async def violations(page: Page) -> list[str]:
     """What axe finds in light, and what of the colours it finds in dark."""
     await page.evaluate(AXE)
     await page.emulate_media(color_scheme="light")
-    light = await page.evaluate("axe.run(document)")
+    light = await page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
     await page.emulate_media(color_scheme="dark")
-    dark = await page.evaluate("axe.run(document, { runOnly: ['color-contrast'] })")
+    dark = await page.evaluate(
+        "axe.run(document, { resultTypes: ['violations'], runOnly: ['color-contrast'] })"
+    )
     found = light["violations"] + dark["violations"]
     return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found]
+
+
+async def test_what_axe_finds_is_seen(arrive: Arrive):
+    """In light a picture without words, in dark words that cannot be read."""
+    page = (await arrive()).page
+    await page.set_content(
+        "<!doctype html><html lang=en><title>Faults</title><style>p { color: light-dark(black, #222);"
+        " background: light-dark(white, black) } :root { color-scheme: light dark }</style>"
+        "<main><h1>Faults</h1><img src='data:,'><p>Words</p></main>"
+    )
+    found = " ".join(await violations(page))
+    assert "image-alt" in found
+    assert "color-contrast" in found
 
 
 async def test_on_a_phone_no_page_is_wider_than_the_screen(arrive: Arrive, deployment):
     visitor = await arrive(viewport=PHONE, has_touch=True)
     page = visitor.page
-    await account_with_rows(visitor, deployment, "phone@example.com")
+    await account_with_rows(visitor, deployment)
     for path in PATHS:
         await visitor.open(path)
         assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
@@ -386,7 +450,7 @@ async def test_on_a_phone_no_page_is_wider_than_the_screen(arrive: Arrive, deplo
 async def test_filters_are_in_the_address_and_back_undoes_them(arrive: Arrive, deployment):
     visitor = await arrive()
     page = visitor.page
-    await account_with_rows(visitor, deployment, "filters@example.com")
+    await account_with_rows(visitor, deployment)
     await visitor.open("/overview")
     value = page.get_by_role("region", name="Requests", exact=True).locator(".value")
     await expect(value).to_have_text("120")
@@ -412,7 +476,7 @@ async def test_filters_are_in_the_address_and_back_undoes_them(arrive: Arrive, d
 async def test_a_chart_is_read_by_keyboard_and_as_a_table(arrive: Arrive, deployment):
     visitor = await arrive()
     page = visitor.page
-    await account_with_rows(visitor, deployment, "charts@example.com")
+    await account_with_rows(visitor, deployment)
     await visitor.open("/overview")
     card = page.get_by_role("region", name="Tokens over time", exact=True)
     chart = card.get_by_role("slider")
@@ -435,7 +499,7 @@ async def test_a_chart_is_read_by_keyboard_and_as_a_table(arrive: Arrive, deploy
 async def test_search_paging_and_csv_of_the_log(arrive: Arrive, deployment):
     visitor = await arrive()
     page = visitor.page
-    await account_with_rows(visitor, deployment, "logs@example.com")
+    await account_with_rows(visitor, deployment)
     await visitor.open("/logs")
     footer = page.get_by_role("status").first
     await expect(footer).to_contain_text(re.compile("^1.50 of 120 requests"))
@@ -457,7 +521,7 @@ async def test_search_paging_and_csv_of_the_log(arrive: Arrive, deployment):
 async def test_when_the_server_fails_the_page_says_so_and_tries_again(arrive: Arrive, deployment):
     visitor = await arrive()
     page = visitor.page
-    await account_with_rows(visitor, deployment, "failures@example.com")
+    await account_with_rows(visitor, deployment)
     await page.route("**/api/v1/usage/overview*", lambda route: route.abort())
     await page.goto(f"{visitor.api_url}/overview")
     await expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
@@ -470,7 +534,7 @@ async def test_when_the_server_fails_the_page_says_so_and_tries_again(arrive: Ar
 async def test_new_requests_show_without_a_reload(arrive: Arrive, deployment):
     visitor = await arrive()
     page = visitor.page
-    await account_with_rows(visitor, deployment, "live@example.com")
+    await account_with_rows(visitor, deployment)
     await visitor.open("/overview?range=24h")
     await expect(page.get_by_text("Live", exact=True)).to_be_visible()
     value = page.get_by_role("region", name="Requests", exact=True).locator(".value")
@@ -515,3 +579,72 @@ async def test_sign_in_leads_to_no_other_site(arrive: Arrive, deployment, evil: 
     async with page.expect_request("**/overview") as request:
         await page.get_by_label("Code").fill("123456")
     assert (await request.value).url == f"{visitor.api_url}/overview"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def session_of_months(deployment) -> str:
+    """The session of somebody with 90 days of requests by 8 models."""
+    url = SecretStr(deployment.ready["database_url"])
+    ingesting = Database(url, act_as=roles.DEFINER, pool_size=1, statement_seconds=300)
+    example = Example(90, 4_000, models(8), [f"person {number}" for number in range(12)], 1)
+    async with new_account(deployment) as (database, account_id):
+        try:
+            async for _ in fill(ingesting, account_id, example):
+                pass
+        finally:
+            await ingesting.close()
+        return await session_of(deployment, database, account_id)
+
+
+async def test_the_first_look_at_overview_weighs_little(arrive: Arrive, session_of_months: str):
+    """All that comes over the wire, with the heads of the answers, into an empty browser."""
+    visitor = await arrive()
+    await enter(visitor, session_of_months)
+    weights = await weigh(visitor, "/overview?range=90d")
+    assert "/api/v1/usage/overview" in weights
+    assert len(weights) > 20
+    assert 20_000 < sum(weights.values()) < OVERVIEW_MOST_BYTES, weights
+    again = await weigh(visitor, "/overview?range=90d")
+    of_files = {path: weight for path, weight in again.items() if path.startswith("/static/")}
+    assert sum(of_files.values()) == 0, "they are kept"
+
+
+async def weigh(visitor: Visitor, path: str) -> dict[str, int]:
+    """Open a page; return what each answer weighed."""
+    devtools = await visitor.page.context.new_cdp_session(visitor.page)
+    await devtools.send("Network.enable")
+    paths: dict[str, str] = {}
+    weights: Counter[str] = Counter()
+    devtools.on(
+        "Network.requestWillBeSent",
+        lambda event: paths.update({event["requestId"]: httpx.URL(event["request"]["url"]).path}),
+    )
+    devtools.on(
+        "Network.loadingFinished",
+        lambda event: weights.update({paths[event["requestId"]]: int(event["encodedDataLength"])}),
+    )
+    await visitor.open(path)
+    await expect(visitor.page.get_by_text("Live", exact=True)).to_be_visible()
+    await devtools.detach()
+    return weights
+
+
+async def test_overview_is_soon_usable(arrive: Arrive, session_of_months: str, table):
+    """From the address to figures and charts; twice, because most visits are not the first."""
+    visitor = await arrive()
+    await enter(visitor, session_of_months)
+    page = visitor.page
+    await page.goto(f"{visitor.api_url}/sign-in")  # the server is warm
+    milliseconds: dict[str, float] = {}
+    for visit in ("first", "second"):
+        await visitor.open("/overview?range=90d")
+        value = page.get_by_role("region", name="Requests", exact=True).locator(".value")
+        await expect(value).to_have_text(re.compile("^[34],[0-9]{3}$"))
+        assert await page.locator("svg.plot").count() >= 6
+        milliseconds[visit] = await page.evaluate(
+            "performance.getEntriesByName('drawn')[0].startTime"
+        )
+    lines = (f"{visit} visit{drawn:>10.0f} ms" for visit, drawn in milliseconds.items())
+    table("Overview, from its address to its charts\n" + "\n".join(lines))
+    # on a quiet machine it is a fraction of a second
+    assert all(0 < drawn < MOST_MS_TO_OVERVIEW for drawn in milliseconds.values())
