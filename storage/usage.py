@@ -22,7 +22,7 @@ MOST_NAMES: Final = 200
 """In any list of names."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: hundreds are made for a page, which would take twice as long
 class Sums:
     """The sums of one group of requests.
 
