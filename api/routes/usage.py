@@ -1,6 +1,7 @@
 """`GET /api/v1/usage/…`: the figures of the dashboard's tabs, one request each."""
 
 import calendar
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -340,8 +341,10 @@ def _newest_errors(window: Window, groups: list[Group]) -> Window | None:
 
     The log is not searched for what the records (`groups`, by begin) know not to be there.
     """
-    moments = [each for each in regrouped(groups, "begin") if each.sums.errors]
-    places = {window.place(each.begin): each.sums.errors for each in moments}
+    places = Counter[int]()
+    for each in groups:
+        if each.sums.errors:
+            places[window.place(each.begin)] += each.sums.errors
     if not places:
         return None
     first, left = max(places), _MOST_RECENT
