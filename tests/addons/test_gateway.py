@@ -280,7 +280,9 @@ def test_bodies_pass_byte_for_byte(body, client, provider):
     assert provider.requests[0].body == body
 
 
-def test_a_body_of_20_megabytes_passes(client, provider):
+def test_a_body_of_20_megabytes_passes(start_proxy, connect_to, provider):
+    provider.clear()
+    client = connect_to(start_proxy(timeout_seconds=20))  # to read it takes the provider a while
     body = b'{"model":"gpt-4o","messages":[],"image":"' + b"QUJD" * 5_000_000 + b'"}'
     client.request(PATH, body)
     assert client.response()[0] == 200
