@@ -28,7 +28,8 @@ from storage.sealing import MasterKeys
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 CHAT = "/api/proxy/openai/v1/chat/completions"
 QUESTION = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
-ERASED_SECONDS = 60
+# A step that fails on a busy machine is tried again after 2 s, 4 s, 8 s …
+ERASED_SECONDS = 180
 
 
 def mails_to(deployment, address: str) -> list[Any]:
@@ -97,6 +98,13 @@ def places_of(deployment, needles: list[str]) -> list[str]:
             if any(needle.lower().encode() in content for needle in needles):
                 found.append(f"{folder}/{path.name}")
     return found
+
+
+def progress_of(deployment, erasure: str) -> list[tuple[Any, ...]]:
+    """How far it is, and what it waits for."""
+    query = "SELECT state, failures, last_error FROM metrion.erasures WHERE id = %s"
+    with psycopg.connect(deployment.ready["database_url"], autocommit=True) as connection:
+        return connection.execute(query, [erasure]).fetchall()
 
 
 async def search(deployment, subject: str) -> list[Trace]:
@@ -176,7 +184,7 @@ def test_nothing_is_left_of_an_account_that_is_erased_under_load(
         left = places_of(deployment, [account_id, account.email])
         if len(left) == 1 and left[0].endswith(f"-{erasure}.eml"):
             break
-        assert time.monotonic() < deadline, left
+        assert time.monotonic() < deadline, (left, progress_of(deployment, erasure))
         time.sleep(0.5)
     [receipt] = mails_to(deployment, account.email)
     text = receipt.get_content().replace("\r\n", "\n")
