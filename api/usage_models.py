@@ -10,7 +10,7 @@ from pydantic.config import JsonValue
 from api.routes.logs import LogRow
 
 Counts = Annotated[list[int], Field(description="One for each of `timestamps`.")]
-Amounts = Annotated[list[float], Field(description="USD, each of six digits or to the cent.")]
+Amounts = Annotated[list[float], Field(description="USD, for each of `timestamps`, six digits.")]
 Times = Annotated[
     list[float | None],
     Field(description="ms, one for each of `timestamps`; null: nothing was timed."),

@@ -33,6 +33,7 @@ from addons.probes import Probes, RequestMetrics
 from addons.providers import load_providers
 from addons.providers.base import RouteTable
 from addons.replay_cache import ReplayCache
+from addons.shared_store import Script
 from scripts.fake_provider import FakeProvider
 from storage.callers import Caller
 from storage.errors import DatabaseUnavailable
@@ -72,6 +73,18 @@ class Rows:
             time.sleep(0.005)
         assert len(self.rows) >= count, self.rows
         return self.rows
+
+
+class MadeUpStore:
+    """Stands where a `SharedStore` stands, and answers what it is told to."""
+
+    def __init__(self, *answers: int) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[bytes, ...]] = []
+
+    async def run(self, script: Script, key: bytes, *arguments: bytes) -> int:
+        self.asked.append((key, *arguments))
+        return self.answers.pop(0)
 
 
 class MemoryAnswers:
@@ -429,3 +442,9 @@ def chat() -> Callable[..., bytes]:
         return json.dumps({**CHAT, **changes}).encode()
 
     return body
+
+
+@pytest.fixture(scope="session")
+def made_up_store() -> type[MadeUpStore]:
+    """A store with given answers."""
+    return MadeUpStore

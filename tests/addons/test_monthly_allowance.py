@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from addons import shared_store
 from addons.monthly_allowance import MAX_ACCOUNTS, MonthlyAllowance
 from addons.outcome import Refused
-from addons.shared_store import Script, SharedStore
+from addons.shared_store import SharedStore
 from storage.callers import Caller
 
 DAY = 86_400.0
@@ -128,21 +128,9 @@ def clock() -> Clock:
     return clock
 
 
-class MadeUpStore:
-    """Answers what it is told to."""
-
-    def __init__(self, *answers: int) -> None:
-        self.answers = list(answers)
-        self.asked: list[tuple[bytes, ...]] = []
-
-    async def run(self, script: Script, key: bytes, *arguments: bytes) -> int:
-        self.asked.append((key, *arguments))
-        return self.answers.pop(0)
-
-
-async def test_what_the_store_is_asked_and_what_its_answers_mean() -> None:
-    clock, store = Clock("2025-06-15T12:00"), MadeUpStore(8, -100)
-    allowance = MonthlyAllowance(100, clock, store)  # type: ignore[arg-type]
+async def test_what_the_store_is_asked_and_what_its_answers_mean(made_up_store) -> None:
+    clock, store = Clock("2025-06-15T12:00"), made_up_store(8, -100)
+    allowance = MonthlyAllowance(100, clock, store)
     who = caller(used=7, month=clock.month)
     await allowance.spend(who)
     with pytest.raises(Refused):  # others have used it up

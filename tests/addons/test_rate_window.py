@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from addons import rate_window, shared_store
 from addons.rate_window import WINDOW_SECONDS, MemoryWindow, RateWindow, SharedWindow
-from addons.shared_store import Script, SharedStore
+from addons.shared_store import SharedStore
 
 
 class Clock:
@@ -173,30 +173,20 @@ async def hit_all(windows: list[SharedWindow], key: str, times: int) -> list[flo
     return await asyncio.gather(*(windows[n % len(windows)].hit(key) for n in range(times)))
 
 
-class MadeUpStore:
-    """Answers what it is told to."""
-
-    def __init__(self, *answers: int) -> None:
-        self.answers = list(answers)
-        self.asked: list[tuple[bytes, ...]] = []
-
-    async def run(self, script: Script, key: bytes, *arguments: bytes) -> int:
-        self.asked.append((key, *arguments))
-        return self.answers.pop(0)
-
-
 class TestSharedWindow:
-    async def test_the_store_is_asked_and_answers_in_microseconds(self, clock: Clock) -> None:
-        store = MadeUpStore(0, 1, 1_500_000, 0)
-        window = SharedWindow(store, 2, clock)  # type: ignore[arg-type]
+    async def test_the_store_is_asked_and_answers_in_microseconds(
+        self, clock: Clock, made_up_store
+    ) -> None:
+        store = made_up_store(0, 1, 1_500_000, 0)
+        window = SharedWindow(store, 2, clock)
         assert [await window.hit("a") for _ in range(4)] == [0, 0.000_001, 1.5, 0]
         assert store.asked == [(b"metrion:rate:a", b"2", b"60000000")] * 4
         # two have passed by this process: it knows that the next one may not
         assert await window.hit("a") == WINDOW_SECONDS
         assert not store.answers
 
-    async def test_whom_the_store_refused_is_forgotten(self, clock: Clock) -> None:
-        window = SharedWindow(MadeUpStore(0, 5_000_000, 0), 2, clock)  # type: ignore[arg-type]
+    async def test_whom_the_store_refused_is_forgotten(self, clock: Clock, made_up_store) -> None:
+        window = SharedWindow(made_up_store(0, 5_000_000, 0), 2, clock)
         await window.hit("a")
         clock.now += WINDOW_SECONDS
         assert await window.hit("a") == 5  # another process has used the rate up meanwhile

@@ -334,7 +334,8 @@ def test_kill_9_under_load_loses_nothing(tmp_path):
         for name, numbers in found.items():
             # in order, without a gap, at least to the last that was told
             assert numbers == list(range(numbers[0], numbers[-1] + 1))
-            assert numbers[0] <= numbers[-1] // 100 * 50
+            # of each hundred that was written, fifty may be acknowledged
+            assert numbers[0] <= (numbers[-1] + 1) // 100 * 50
             assert numbers[-1] >= told[name]
         journal.close()
     assert not segments(tmp_path)

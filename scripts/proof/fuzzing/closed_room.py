@@ -31,6 +31,7 @@ from addons.providers.base import Origin, RouteTable
 from addons.replay_cache import ReplayCache
 from scripts.fake_provider.wire import ProtocolViolation, Request, RequestReader
 from scripts.proof.fuzzing.callers import PROVIDERS, Callers
+from scripts.proof.fuzzing.error_log import ErrorLog
 from storage.callers import Caller
 from storage.keys import key_binding
 from storage.response_cache import StoredAnswer
@@ -142,18 +143,6 @@ class _Answers:
         return True
 
 
-class _Log(logging.Handler):
-    """Keeps what is logged as an error."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.lines: list[str] = []
-
-    @override
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-
-
 class ClosedRoom:
     """One gateway. Everything happens in the event loop that runs.
 
@@ -171,7 +160,7 @@ class ClosedRoom:
         self.tokens: dict[str, str] = {}
         self.answer = answer
         self._rows: list[dict[str, Any]] = []
-        self._log = _Log()
+        self._log = ErrorLog()
         self._clients: set[ClientConnection] = set()
         self._registry = CollectorRegistry()
         self.policy: Policy = self._gateway(callers)

@@ -10,11 +10,11 @@ import logging
 import re
 from collections.abc import Sequence
 from random import Random
-from typing import override
 
 from addons.meter import Meter
 from addons.usage_chunk import UsageChunkFilter
 from scripts.proof.fuzzing.answer_grammar import BODIES, Said, said_input, valid
+from scripts.proof.fuzzing.error_log import ErrorLog
 from scripts.proof.fuzzing.mangling import cut
 from scripts.proof.fuzzing.tally import Tally
 from storage.pricing import TokenUsage
@@ -28,21 +28,9 @@ _COUNTS = (
 )
 
 
-class MeterLog(logging.Handler):
-    """Counts what the meter could not cope with; it raises nothing itself."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.lines: list[str] = []
-
-    @override
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-
-
 def try_meter(tally: Tally, pid: int) -> None:
     """Measure as many answers as were planned."""
-    log = MeterLog()
+    log = ErrorLog()
     logger = logging.getLogger("addons.meter")
     before = logger.level
     logger.addHandler(log)

@@ -78,10 +78,7 @@ async def shoot(
     reader, writer = await _connect(port, tls)
     said: list[bytes] = []
     try:
-        with contextlib.suppress(OSError):
-            for piece in pieces:
-                writer.write(piece)
-                await writer.drain()
+        await _send(writer, pieces)
         if hangs_up:
             return Shot(b"", ended=True)
         ended = await _read(reader, said, PATIENCE_SECONDS)
@@ -99,10 +96,7 @@ async def shoot_frames(port: int, pieces: Sequence[bytes], tls: ssl.SSLContext) 
     reader, writer = await _connect(port, tls)
     said: list[bytes] = []
     try:
-        with contextlib.suppress(OSError):
-            for piece in pieces:
-                writer.write(piece)
-                await writer.drain()
+        await _send(writer, pieces)
         until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         while STILL_THERE not in b"".join(said):
             if await _read(reader, said, _ANSWER_SECONDS):
@@ -114,6 +108,14 @@ async def shoot_frames(port: int, pieces: Sequence[bytes], tls: ssl.SSLContext) 
         return Shot(b"".join(said), await _read(reader, said, PATIENCE_SECONDS))
     finally:
         cast("asyncio.Transport", writer.transport).abort()
+
+
+async def _send(writer: asyncio.StreamWriter, pieces: Sequence[bytes]) -> None:
+    """Write one piece after the other, as far as the other side takes them."""
+    with contextlib.suppress(OSError):
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
 
 
 async def _read(reader: asyncio.StreamReader, said: list[bytes], seconds: float) -> bool:

@@ -64,7 +64,7 @@ def test_tests_that_are_not_known_come_last() -> None:
             self.nodeid = nodeid
 
     items = [Item("new"), Item("b"), Item("newer"), Item("a")]
-    Run({"a": 0, "b": 1}).pytest_collection_modifyitems(items)  # type: ignore[arg-type]
+    Run({"a": 0, "b": 1}).pytest_collection_modifyitems(items)
     assert [item.nodeid for item in items] == ["a", "b", "new", "newer"]
 
 
