@@ -1,6 +1,8 @@
 """Clients that send one request after the other, each on a connection of its own."""
 
 import asyncio
+import random
+import selectors
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,6 +42,14 @@ class Sample:
         return median(self.first_bytes) * 1000
 
 
+def new_loop() -> asyncio.AbstractEventLoop:
+    """A loop for clients: its timers do not wait for whole milliseconds, as those of epoll do.
+
+    What is due in the same millisecond would be sent together, and wait for each other.
+    """
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+
 async def send_for(
     port: int,
     request: bytes,
@@ -56,8 +66,10 @@ async def send_for(
         request: head and body, as they are sent.
         connections: how many clients there are.
         seconds: no request begins after them.
-        interval: seconds from each client's request to its next, if it has been answered by then.
-        spread: seconds over which the clients begin, so that they do not walk in step.
+        interval: of each client, in seconds: it sends one request in each, at any moment of it, or
+            as soon as the one before has been answered.
+        spread: seconds over which clients without an interval begin, so that they do not walk in
+            step.
 
     Raises:
         BadAnswerError: an answer is not a 200, or a connection ends.
@@ -75,11 +87,40 @@ async def send_number(port: int, request: bytes, connections: int, number: int) 
 
 @dataclass(frozen=True, slots=True)
 class _Going:
-    """When clients send: as long as `on`, each `interval` seconds after its last request."""
+    """When clients send, and as long as `on`."""
 
     on: _Condition
     interval: float = 0.0
     spread: float = 0.0
+
+
+class Timetable:
+    """When one client's requests are due: as if it knew nothing of the others, nor of answers.
+
+    Clients that counted the interval from their last request would be thrown together by every
+    pause of this process, walk in step from then on, and measure how long they wait for each other.
+
+    Args:
+        number: of the client; it draws the same moments whoever is measured.
+        interval: in seconds; the first begins now.
+        now: a clock, in seconds.
+    """
+
+    def __init__(
+        self, number: int, interval: float, now: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._drawn = random.Random(number)  # noqa: S311 - nobody is to be surprised
+        self._interval = interval
+        self._now = now
+        self._begun = now()
+        self._next = 0
+
+    def wait(self) -> float:
+        """Seconds until the next request; what was due in intervals that are over is left out."""
+        past = self._now() - self._begun
+        place = max(self._next, int(past / self._interval))
+        self._next = place + 1
+        return max((place + self._drawn.random()) * self._interval - past, 0.0)
 
 
 async def _send(port: int, request: bytes, connections: int, going: _Going) -> Sample:
@@ -93,7 +134,7 @@ async def _send(port: int, request: bytes, connections: int, going: _Going) -> S
         clients.append(client)
     try:
         for number, client in enumerate(clients):
-            loop.call_later(going.spread * number / connections, client.send)
+            client.begin(number, going.spread * number / connections)
         await asyncio.gather(*(client.done for client in clients))
     finally:
         for client in clients:
@@ -109,6 +150,7 @@ class _Client(asyncio.Protocol):
         self._request = request
         self._sample = sample
         self._going = going
+        self._timetable: Timetable | None = None
         self._begun = 0.0
         self._received = b""
         self._transport: asyncio.Transport | None = None
@@ -118,8 +160,14 @@ class _Client(asyncio.Protocol):
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
 
-    def send(self) -> None:
-        """Send one request."""
+    def begin(self, number: int, after: float) -> None:
+        """Begin to send: the client with this number, after so many seconds if not as it is due."""
+        if self._going.interval:
+            self._timetable = Timetable(number, self._going.interval)
+            after = self._timetable.wait()
+        asyncio.get_running_loop().call_later(after, self._send)
+
+    def _send(self) -> None:
         self._received = b""
         self._begun = time.perf_counter()
         if self._transport is not None:
@@ -147,10 +195,10 @@ class _Client(asyncio.Protocol):
     def _go_on(self) -> None:
         if not self._going.on(self._sample):
             self._end(None)
-        elif (rest := self._begun + self._going.interval - time.perf_counter()) > 0:
-            asyncio.get_running_loop().call_later(rest, self.send)
+        elif self._timetable and (rest := self._timetable.wait()) > 0:
+            asyncio.get_running_loop().call_later(rest, self._send)
         else:
-            self.send()
+            self._send()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from scripts.benchmarks.contestants import EVENTS, Contestant, Field, chat_request
-from scripts.benchmarks.load import BadAnswerError, send_for, send_number
+from scripts.benchmarks.load import BadAnswerError, new_loop, send_for, send_number
 from scripts.benchmarks.processes import cpu_seconds, resident_bytes, tree_cpu_seconds
 
 # Rows reach PostgreSQL a little after their request.
@@ -118,8 +118,9 @@ def _measure_once(
                 seconds,
                 interval=scenario.interval,
                 # streams that begin together send all their events together
-                spread=scenario.interval or EVENTS * scenario.pace,
-            )
+                spread=EVENTS * scenario.pace,
+            ),
+            loop_factory=new_loop,
         )
     except BadAnswerError as error:
         raise BadAnswerError(f"{contestant.name}, {scenario.name}: {error}") from error
