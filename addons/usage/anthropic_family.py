@@ -98,12 +98,12 @@ class MessagesReader(Reader):
     def read_answer(self, answer: Any) -> None:
         """Read a message object."""
         message = object_of(answer)
-        self.model = name_of(message.get("model")) or self.model
+        self.model = name_of(message.get("model"))
         self._add(object_of(message.get("usage")))
 
     def read_ends(self, body: Document) -> None:
         """Read an answer of which only the ends are there."""
-        self.model = any_string(body, "model") or self.model
+        self.model = any_string(body, "model")
         self._add(last_object(body, "usage") or {})
 
     def _add(self, usage: Mapping[str, Any]) -> None:

@@ -41,7 +41,6 @@ def usage_of(metadata: Mapping[str, Any]) -> TokenUsage | None:
     return TokenUsage(
         input_tokens=None if prompt is None else prompt + (from_tools or 0),
         cache_read_tokens=count_of(metadata.get("cachedContentTokenCount")) or 0,
-        cache_write_tokens=None,
         output_tokens=(candidates or 0) + (thoughts or 0),
         reasoning_tokens=thoughts or 0,
         service_tier=name_of(metadata.get("serviceTier")),
@@ -91,6 +90,7 @@ class GenerateReader(Reader):
 
     def read_long_event(self, event: Document) -> None:
         """Read an event that is too long to be kept whole, such as one with an image."""
+        self.finish()  # what was counted before holds if this one, cut off, counts nothing
         self._last_counted = None
         self.read_ends(event)
         self.complete = self.complete or _has_ending(event)

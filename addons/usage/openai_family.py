@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from addons.usage.documents import (
-    MAX_COUNT,
     Document,
     any_string,
     count_of,
@@ -55,9 +54,11 @@ def usage_of(usage: Mapping[str, Any], tier: str | None = None) -> TokenUsage | 
     reasoning = count_of(output_details.get("reasoning_tokens"))
     if inputs is not None and total is not None:
         beside = total - inputs - (outputs or 0)
-        if outputs is None or beside > 0:
-            outputs = min(max(total - inputs, 0), MAX_COUNT)
-            reasoning = beside if reasoning is None and 0 < beside < outputs else reasoning
+        if outputs is None:
+            outputs = max(beside, 0)
+        elif beside > 0:
+            reasoning = beside if reasoning is None and outputs else reasoning
+            outputs += beside
     cached = count_of(input_details.get("cached_tokens"))
     if cached is None:
         cached = count_of(usage.get("num_cached_tokens"))  # Mistral
@@ -67,7 +68,7 @@ def usage_of(usage: Mapping[str, Any], tier: str | None = None) -> TokenUsage | 
         cache_write_tokens=count_of(input_details.get("cache_write_tokens")),
         output_tokens=outputs,
         reasoning_tokens=reasoning,
-        service_tier=name_of(usage.get("service_tier")) or tier,
+        service_tier=tier,
         extras=_extras(usage, input_details, output_details),
     )
 

@@ -123,6 +123,10 @@ def test_compactions_are_added_to_what_the_message_counts():
     assert usage_of(usage) == TokenUsage(203000, None, None, 4500)
 
 
+def test_output_alone_is_counted():
+    assert usage_of({"output_tokens": 5}) == TokenUsage(None, None, None, 5)
+
+
 def test_nothing_reported(metered, streamed):
     body = json.dumps({**MESSAGE, "usage": None}).encode()
     assert metered("anthropic.messages", body).usage is None
@@ -142,6 +146,9 @@ def test_a_message_cut_off_or_too_long_is_read_by_its_ends(metered):
     meter = metered("anthropic.messages", json.dumps(long).encode())
     assert (meter.usage.input_tokens, meter.usage.output_tokens) == (6848, 503)
     assert (meter.model, meter.complete) == ("claude-sonnet-4-5-20250929", True)
+    del long["usage"]
+    meter = metered("anthropic.messages", json.dumps(long).encode())
+    assert (meter.usage, meter.complete) == (None, True)
 
 
 def test_counting_tokens_uses_nothing(metered):

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from addons.usage.documents import WHOLE_BYTES
 from addons.usage.gemini_family import usage_of
 from storage.pricing import TokenUsage
@@ -60,6 +62,19 @@ def test_a_stream_cut_in_the_middle_has_said_something(streamed, metered, cost_o
     assert (meter.usage, meter.complete) == (TokenUsage(3000, 0, None, 500, 500), False)
 
 
+def test_what_was_said_holds_when_an_object_says_nothing(metered):
+    array = json.dumps([FIRST, LAST, {"candidates": []}]).encode()
+    meter = metered("gemini.generate", array)
+    assert (meter.usage, meter.model) == (USED, "gemini-2.5-flash")
+
+
+def test_a_finish_reason_is_not_the_last_word(streamed):
+    # it is one candidate's; another one may go on
+    meter = streamed("gemini.generate", sse(FIRST, LAST))
+    assert meter.complete
+    assert not meter.heard_last_word
+
+
 def test_what_tools_brought_in_is_input():
     assert usage_of(
         {"promptTokenCount": 20, "toolUsePromptTokenCount": 300, "candidatesTokenCount": 5}
@@ -70,8 +85,38 @@ def test_a_count_that_is_missing_beside_a_prompt_is_zero():
     assert usage_of({"promptTokenCount": 20, "totalTokenCount": 20}) == TokenUsage(
         20, 0, None, 0, 0
     )
+    assert usage_of({"candidatesTokenCount": 5}) == TokenUsage(None, 0, None, 5, 0)
     assert usage_of({"trafficType": "ON_DEMAND"}) is None
     assert usage_of({}) is None
+
+
+def test_the_tier_that_served_the_request():
+    usage = usage_of({"promptTokenCount": 20, "serviceTier": "priority"})
+    assert usage == TokenUsage(20, 0, None, 0, 0, "priority")
+
+
+def test_counts_by_modality():
+    details = [
+        {"modality": "TEXT", "tokenCount": 1},
+        {"modality": "AUDIO", "tokenCount": 20},
+        {"modality": "IMAGE", "tokenCount": 300},
+        {"modality": "DOCUMENT", "tokenCount": 4000},  # its pages are pictures
+        {"modality": "VIDEO", "tokenCount": 50_000},
+        {"modality": "HOLOGRAM", "tokenCount": 600_000},
+        {"modality": "AUDIO"},
+    ]
+    usage = usage_of(
+        {
+            "promptTokenCount": 1_000_000,
+            "promptTokensDetails": details,
+            "toolUsePromptTokensDetails": details[1:3],
+        }
+    )
+    assert usage.extras == {
+        "input_audio_tokens": 20 + 20,
+        "input_image_tokens": 4300 + 300,
+        "input_video_tokens": 50_000,
+    }
 
 
 def test_sound_and_pictures_have_prices_of_their_own(metered, cost_of, usd):
@@ -99,13 +144,37 @@ def test_sound_and_pictures_have_prices_of_their_own(metered, cost_of, usd):
     assert cost_of("gemini", meter) == usd((8, "0.3"), (10, "2.5"), (1290, "30"))
 
 
+PICTURE = "iVBORw0K" * WHOLE_BYTES
+
+
 def test_an_event_with_a_picture_is_read_by_its_ends(streamed):
-    picture = answer("iVBORw0K" * WHOLE_BYTES, METADATA, finishReason="STOP")
+    picture = answer(PICTURE, METADATA, finishReason="STOP")
     meter = streamed("gemini.generate", sse(FIRST, picture))
     assert (meter.usage, meter.model, meter.complete) == (USED, "gemini-2.5-flash", True)
     # and a small one after it holds
     meter = streamed("gemini.generate", sse(picture, FIRST))
     assert meter.usage == TokenUsage(3000, 0, None, 500, 500)
+    assert meter.complete
+
+
+@pytest.mark.parametrize(
+    ("ending", "complete"),
+    [
+        ({}, False),
+        ({"finishReason": "STOP"}, True),
+        ({"promptFeedback": {"blockReason": "SAFETY"}}, True),
+    ],
+)
+def test_an_event_with_a_picture_may_be_the_last(ending, complete, streamed):
+    meter = streamed("gemini.generate", sse(answer(PICTURE, METADATA, **ending)))
+    assert (meter.usage, meter.complete) == (USED, complete)
+
+
+def test_a_picture_that_was_cut_off_takes_back_nothing(streamed):
+    cut = sse(FIRST, answer(PICTURE, METADATA, finishReason="STOP"))[:-100_000]
+    meter = streamed("gemini.generate", cut)
+    assert meter.usage == TokenUsage(3000, 0, None, 500, 500)
+    assert (meter.model, meter.complete) == ("gemini-2.5-flash", False)
 
 
 def test_a_long_list_is_read_by_its_ends(metered):
@@ -132,6 +201,9 @@ def test_errors(metered, streamed):
         assert (meter.error_message, meter.usage) == ("API key not valid.", None)
     meter = streamed("gemini.generate", sse(FIRST, error))
     assert (meter.error_message, meter.complete) == ("API key not valid.", False)
+    call = {"functionCall": {"name": "f", "args": {"error": "none of the provider's"}}}
+    meter = streamed("gemini.generate", sse(error, {"candidates": [{"content": [call]}]}))
+    assert meter.error_message == "API key not valid."
 
 
 def test_embeddings_without_a_count_are_not_reported(metered, cost_of, usd):

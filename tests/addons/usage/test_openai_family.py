@@ -1,6 +1,7 @@
 import json
 
-from addons.usage.documents import EDGE_BYTES, WHOLE_BYTES
+from addons.usage import openai_family
+from addons.usage.documents import EDGE_BYTES, WHOLE_BYTES, parse
 from addons.usage.openai_family import usage_of
 from storage.pricing import TokenUsage
 
@@ -106,6 +107,20 @@ def test_chat_stream_counts_only_in_its_last_chunk(streamed, cost_of, usd):
     assert cost_of("openai", meter) == usd((76, "2.5"), (1024, "1.25"), (50, "10"))
 
 
+def test_no_more_of_a_stream_is_parsed_than_must_be(streamed, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(openai_family, "parse", lambda text: parsed.append(text) or parse(text))
+    assert streamed("openai.chat", WORD * 50 + LAST + USAGE + DONE).usage is not None
+    assert len(parsed) == 2  # the first for the model, and the one that counts
+
+
+def test_usage_within_a_choice_is_another(streamed):
+    choice = {"index": 0, "delta": {}, "usage": None}
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    meter = streamed("openai.chat", WORD + chunk(choices=[choice], usage=usage))
+    assert meter.usage == TokenUsage(3, None, None, 4, None, "default")
+
+
 def test_chat_stream_cut_in_the_middle_reports_nothing(streamed):
     meter = streamed("openai.chat", WORD * 50 + USAGE[:80])
     assert (meter.usage, meter.complete) == (None, False)
@@ -125,6 +140,39 @@ def test_zero_is_not_the_same_as_not_reported(metered):
     for nothing in (None, {}, [], "many", {"prompt_tokens": -1}, {"prompt_tokens": True}):
         body = json.dumps({**CHAT, "usage": nothing}).encode()
         assert metered("openai.chat", body).usage is None
+
+
+def test_one_count_may_be_missing():
+    assert usage_of({"input_tokens": 5, "output_tokens": 7}) == TokenUsage(5, None, None, 7)
+    assert usage_of({"prompt_tokens": 5}) == TokenUsage(5)
+    assert usage_of({"completion_tokens": 7, "total_tokens": 9}) == TokenUsage(output_tokens=7)
+
+
+def test_a_total_says_what_the_other_counts_leave_out():
+    def counted(total: int, **counts: int) -> tuple[int | None, int | None]:
+        usage = usage_of({"prompt_tokens": 5, "total_tokens": total, **counts})
+        return usage.output_tokens, usage.reasoning_tokens
+
+    assert counted(5) == (0, None)
+    assert counted(4) == (0, None)
+    assert counted(12, completion_tokens=7) == (7, None)
+    assert counted(13, completion_tokens=7) == (8, 1)
+    assert counted(11, completion_tokens=7) == (7, None)
+    # whether all of it was thought, nobody says
+    assert counted(12, completion_tokens=0) == (7, None)
+    # what is said of the reasoning holds
+    details = {"completion_tokens_details": {"reasoning_tokens": 3}}
+    assert counted(16, completion_tokens=7, **details) == (11, 3)
+
+
+def test_pictures_and_seconds_of_sound_are_counted():
+    usage = {
+        "prompt_tokens": 400,
+        "completion_tokens": 9,
+        "prompt_tokens_details": {"image_tokens": 250},
+        "prompt_audio_seconds": 12,
+    }
+    assert usage_of(usage).extras == {"input_image_tokens": 250, "input_audio_seconds": 12}
 
 
 def test_an_unknown_model_has_tokens_and_no_cost(metered, cost_of):
