@@ -218,15 +218,9 @@ class Worker:
             }
 
     def _without_fault(self, loader: Loader, tests: list[str]) -> tuple[list[str], Ended]:
-        """Run the tests as they are; also says how they can be run.
-
-        Without any conftest.py if that will do: those import most of the product.
-        """
-        conftests = {folder / "conftest.py" for file in tests for folder in Path(file).parents}
-        for files, arguments in (
-            (tests, [*tests, "--noconftest"]),
-            ([*tests, *map(str, conftests)], tests),
-        ):
+        """Run the tests as they are; also says how they can be run."""
+        for folders, arguments in _ways(tests):
+            files = [*tests, *(str(folder / "conftest.py") for folder in folders)]
             _import_foreign(self._root, files)
             ended = self._fork(loader, arguments, {}, watch=True)
             if ended.verdict == "survived" and ended.said["was_used"]:
@@ -304,6 +298,18 @@ def _in_fork(
         file.write_text(json.dumps(said))
     finally:
         os._exit(code)
+
+
+def _ways(tests: list[str]) -> Generator[tuple[Sequence[Path], list[str]]]:
+    """How to run tests: with as few conftest.py as will do, for the outer import much.
+
+    Yields:
+        The folders whose conftest.py count, and the arguments.
+    """
+    yield (), [*tests, "--noconftest"]
+    folders = Path(tests[0]).parents
+    for count, outermost in enumerate(folders, 1):
+        yield folders[:count], [*tests, f"--confcutdir={outermost}"]
 
 
 def _hypothesis() -> Sequence[str]:
