@@ -19,7 +19,8 @@ from addons.replay_cache import ReplayCache
 from addons.shared_store import CONNECT_SECONDS, SharedStore
 from storage import roles
 from storage.callers import Caller, find_caller
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.errors import DatabaseUnavailable, SettingsError
 from storage.invalidation import InvalidationListener
 from storage.journal import Journal

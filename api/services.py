@@ -16,7 +16,8 @@ from api.security import (
 )
 from api.telemetry import Metrics
 from storage import roles
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.export import MOST_AT_ONCE, Exports
 from storage.sealing import MasterKeys
 from storage.settings import Settings

@@ -22,7 +22,8 @@ from storage import outbox, roles
 from storage.alert_readings import PerUsd, per_usd
 from storage.alert_rows import Write
 from storage.alert_watch import accounts_to_judge, judge_account, judged_up_to
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.errors import StorageError
 from storage.news import USAGE_CHANNEL, listen
 from storage.settings import Settings

@@ -24,7 +24,8 @@ from scripts.erasure_commands import delete_account, purge
 from scripts.key_rotation import rotate_master_key
 from storage import accounts, keys, roles
 from storage.billing import Billing, get_billing, plan_of
-from storage.database import Database, administrator_url
+from storage.database import Database
+from storage.database_url import administrator_url
 from storage.errors import InvalidValue, NotFound, SettingsError, StorageError
 from storage.invalidation import until_known
 from storage.logs import LARGEST_PAGE, RequestLog, list_logs

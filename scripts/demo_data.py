@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from storage import accounts, roles
-from storage.database import Database, administrator_url
+from storage.database import Database
+from storage.database_url import administrator_url
 from storage.errors import StorageError
 from storage.example_data import Example, fill
 from storage.settings import Settings

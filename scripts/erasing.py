@@ -9,7 +9,8 @@ from api.billing import StripeBilling
 from api.mail import mail_folder
 from api.subscriptions import Subscriptions
 from storage import roles
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.erasure import Eraser
 from storage.errors import StorageError
 from storage.settings import Settings

@@ -15,7 +15,8 @@ from scripts.erasing import open_eraser
 from storage import roles
 from storage.accounts import find_account
 from storage.billing import forget_events
-from storage.database import Database, administrator_url
+from storage.database import Database
+from storage.database_url import administrator_url
 from storage.erasure import Eraser, Erasure, look_at_erasure, request_erasure
 from storage.erasure_receipt import KINDS
 from storage.errors import NotFound

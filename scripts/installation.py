@@ -11,7 +11,8 @@ from pydantic import SecretStr
 
 from addons.providers import load_providers
 from storage import accounts, keys, roles
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.errors import MasterKeyError, SealingError, SettingsError
 from storage.private_files import make_folder
 from storage.sealing import MasterKeys

@@ -21,7 +21,8 @@ from scripts.erasing import Erasing
 from storage import roles
 from storage.billing import forget_events
 from storage.core_dumps import forbid_core_dumps
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.errors import StorageError
 from storage.json_logs import log_as_json
 from storage.response_cache import delete_expired_answers

@@ -4,7 +4,8 @@ import asyncio
 import time
 
 from storage import roles
-from storage.database import Database, administrator_url
+from storage.database import Database
+from storage.database_url import administrator_url
 from storage.rotation import Progress, Report, Tell, retire, rotate
 from storage.settings import Settings
 

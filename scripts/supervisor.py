@@ -37,7 +37,7 @@ from scripts.supervision import ChildProcess, ChildSpec, Fleet, Program, StartEr
 from scripts.workers import WorkerSockets, start_workers, worker_spec
 from storage import private_files, roles
 from storage.core_dumps import forbid_core_dumps
-from storage.database import service_url
+from storage.database_url import service_url
 from storage.errors import SettingsError, StorageError
 from storage.migrate import migrate
 from storage.settings import Settings

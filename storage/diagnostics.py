@@ -19,7 +19,7 @@ from psycopg.rows import namedtuple_row
 from pydantic import SecretStr
 
 from storage import roles
-from storage.database import conninfo
+from storage.database_url import conninfo
 from storage.errors import DatabaseUnavailable, RightsMissing, SealingError
 from storage.rotation import SEALED_COLUMNS
 from storage.sealing import MasterKeys

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import errors
 from pydantic import SecretStr
 
-from storage.database import conninfo
+from storage.database_url import conninfo
 from storage.errors import DatabaseUnavailable, RowsRejected
 
 _INGEST = "SELECT inserted, gone FROM metrion.ingest(%s::jsonb)"

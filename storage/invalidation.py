@@ -25,7 +25,7 @@ from typing import Any, Final
 import psycopg
 from pydantic import SecretStr
 
-from storage.database import conninfo
+from storage.database_url import conninfo
 
 CHANNEL: Final = "metrion_invalidate"
 HEARTBEAT_SECONDS: Final = 0.5

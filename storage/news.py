@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 
-from storage.database import conninfo
+from storage.database_url import conninfo
 
 USAGE_CHANNEL: Final = "metrion_usage"
 """Where it is announced, at commit, that requests were recorded."""

@@ -15,7 +15,7 @@ from psycopg import errors, sql
 from pydantic import SecretStr
 
 from storage import roles
-from storage.database import conninfo
+from storage.database_url import conninfo
 from storage.identifiers import uuid7
 from storage.rotation import SEALED_COLUMNS
 

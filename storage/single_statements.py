@@ -13,7 +13,7 @@ from typing import Any, LiteralString
 import psycopg
 from pydantic import SecretStr
 
-from storage.database import conninfo
+from storage.database_url import conninfo
 from storage.errors import DatabaseUnavailable
 
 _Connection = psycopg.AsyncConnection[tuple[Any, ...]]

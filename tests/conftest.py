@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from scripts import valkey_server
 from scripts.ports import claim_port
 from storage import migrate
-from storage.database import service_url
+from storage.database_url import service_url
 from storage.embedded import EmbeddedPostgres
 from storage.sealing import MasterKeys
 from storage.settings import Settings

@@ -23,7 +23,8 @@ from scripts.benchmarks.rows import measure_rows
 from scripts.benchmarks.workers import measure_workers, worker_lines
 from scripts.installation import DEMO_EMAIL
 from storage import accounts, roles
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 
 _CONTESTANTS = 3
 

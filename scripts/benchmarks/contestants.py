@@ -13,7 +13,7 @@ from scripts.benchmarks.processes import MeasuredProcess, cores, url_of
 from scripts.child_environment import base_environment, child_environment
 from scripts.installation import prepare_demo
 from storage import roles
-from storage.database import service_url
+from storage.database_url import service_url
 from storage.embedded import EmbeddedPostgres
 from storage.migrate import migrate
 from storage.sealing import MasterKeys

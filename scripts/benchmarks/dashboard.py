@@ -12,7 +12,8 @@ from api.main import create_app
 from scripts.demo_data import models
 from scripts.installation import prepare_demo
 from storage import accounts, roles
-from storage.database import Database, administrator_url
+from storage.database import Database
+from storage.database_url import administrator_url
 from storage.embedded import EmbeddedPostgres
 from storage.example_data import Example, fill
 from storage.migrate import migrate

@@ -10,7 +10,7 @@ from uuid import UUID
 from addons.recorder import Recorder
 from scripts.benchmarks.processes import tree_cpu_seconds
 from storage import roles
-from storage.database import service_url
+from storage.database_url import service_url
 from storage.identifiers import uuid7
 from storage.journal import Journal
 from storage.pricing import PriceBook, TokenUsage

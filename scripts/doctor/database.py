@@ -4,7 +4,7 @@ from collections.abc import Generator
 
 from scripts.doctor.result import Result, finding, ok, skipped
 from storage import roles
-from storage.database import service_url
+from storage.database_url import service_url
 from storage.diagnostics import Diagnosis
 from storage.errors import RightsMissing
 from storage.rights import faults_of_catalogue, tried

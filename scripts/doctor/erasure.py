@@ -6,7 +6,8 @@ from pathlib import Path
 
 from scripts.doctor.result import Result, finding, ok
 from storage import roles
-from storage.database import Database, administrator_url
+from storage.database import Database
+from storage.database_url import administrator_url
 from storage.erasure_search import Trace, search_for_erased
 from storage.errors import MasterKeyError, StorageError
 from storage.sealing import MasterKeys

@@ -15,7 +15,7 @@ from scripts.doctor.result import Result, finding, skipped
 from scripts.doctor.sealing import check_sealing
 from scripts.doctor.services import check_mail, check_stripe, check_valkey
 from scripts.doctor.upkeep import check_upkeep
-from storage.database import administrator_url
+from storage.database_url import administrator_url
 from storage.diagnostics import Diagnosis, open_diagnosis
 from storage.errors import StorageError
 from storage.settings import Settings

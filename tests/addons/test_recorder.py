@@ -27,7 +27,7 @@ from addons.recorder import (
     Recorder,
 )
 from storage import migrate, roles
-from storage.database import service_url
+from storage.database_url import service_url
 from storage.embedded import EmbeddedPostgres
 from storage.identifiers import uuid7
 from storage.ingest import LogWriter

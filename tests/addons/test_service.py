@@ -9,7 +9,8 @@ from addons.outcome import Refused
 from addons.service import Service
 from storage import roles
 from storage.accounts import create_account
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.errors import MasterKeyError, SettingsError, StorageError
 from storage.keys import set_key
 from storage.sealing import MasterKeys

@@ -32,7 +32,8 @@ from scripts.fake_provider import FakeProvider
 from scripts.fake_provider.records import RecordedRequest
 from scripts.ports import claim_port
 from storage import accounts, keys, roles
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.sealing import MasterKeys
 from storage.settings import Settings
 

@@ -27,7 +27,8 @@ from addons.providers import load_providers
 from scripts.fake_provider import FakeProvider
 from scripts.ports import claim_port
 from storage import accounts, keys, migrate, roles
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.embedded import EmbeddedPostgres
 from storage.sealing import MasterKeys
 from storage.settings import Settings

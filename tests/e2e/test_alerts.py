@@ -25,7 +25,8 @@ from playwright.async_api import Page, async_playwright, expect
 
 from scripts.ports import claim_port
 from storage import accounts, roles
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.sealing import MasterKeys
 from storage.sessions import create_session
 

@@ -15,7 +15,8 @@ import pytest
 
 from storage import accounts, callers, embedded_process, keys, roles
 from storage.accounts import NewAccount
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.embedded import EmbeddedPostgres
 from storage.errors import SealingError
 from storage.identifiers import uuid7

@@ -28,7 +28,8 @@ from pydantic import SecretStr
 from api.routes.pages import PAGES
 from scripts.demo_data import models
 from storage import accounts, roles
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.example_data import Example, fill
 from storage.identifiers import uuid7
 from storage.ingest import LogWriter

@@ -21,7 +21,8 @@ from playwright.async_api import Page, async_playwright, expect
 from psycopg import sql
 
 from storage import roles
-from storage.database import Database, administrator_url
+from storage.database import Database
+from storage.database_url import administrator_url
 from storage.erasure_search import Trace, search_for_erased
 from storage.sealing import MasterKeys
 

@@ -34,7 +34,8 @@ from scripts.proof.faults import Chaos
 from scripts.proof.traffic import Traffic
 from storage import accounts, alerts, callers, outbox, roles
 from storage.alert_rules import Definition, Period
-from storage.database import Database, service_url
+from storage.database import Database
+from storage.database_url import service_url
 from storage.errors import StorageError
 from storage.journal import look_at
 from storage.sealing import MasterKeys

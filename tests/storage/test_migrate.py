@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from storage import embedded_process, roles
-from storage.database import service_url
+from storage.database_url import service_url
 from storage.embedded import EmbeddedPostgres
 from storage.errors import DatabaseUnavailable, RightsMissing, SchemaError
 from storage.ingest import LogWriter

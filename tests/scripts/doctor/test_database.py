@@ -6,7 +6,7 @@ from scripts.doctor import database as doctor_database
 from scripts.doctor.database import check_rights, check_server
 from scripts.doctor.result import Status
 from storage import roles
-from storage.database import service_url
+from storage.database_url import service_url
 from storage.diagnostics import open_diagnosis
 
 

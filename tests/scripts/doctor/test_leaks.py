@@ -12,7 +12,7 @@ from scripts.doctor import leaks
 from scripts.doctor.leaks import check_columns, check_files, check_processes, own_secrets
 from scripts.doctor.result import Status
 from storage import private_files, roles
-from storage.database import service_url
+from storage.database_url import service_url
 from storage.diagnostics import open_diagnosis
 
 TOKEN = "sk-metrion-" + "0123456789abcdef" * 2

@@ -1,7 +1,7 @@
 from scripts.doctor.result import Status
 from scripts.doctor.sealing import check_sealing
 from storage import master_key_file, roles
-from storage.database import service_url
+from storage.database_url import service_url
 from storage.diagnostics import open_diagnosis
 
 
