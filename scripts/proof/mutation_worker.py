@@ -219,15 +219,14 @@ class Worker:
 
     def _without_fault(self, loader: Loader, tests: list[str]) -> tuple[list[str], Ended]:
         """Run the tests as they are; also says how they can be run."""
+        why = ""
         for folders, arguments in _ways(tests):
-            files = [*tests, *(str(folder / "conftest.py") for folder in folders)]
-            _import_foreign(self._root, files)
+            _import_foreign(self._root, [*tests, *(f"{each}/conftest.py" for each in folders)])
             ended = self._fork(loader, arguments, {}, watch=True)
             if ended.verdict == "survived" and ended.said["was_used"]:
                 return arguments, ended
-        raise RuntimeError(
-            f"{loader.path} without a fault: {ended.said.get('why') or ended.verdict}"
-        )
+            why = ended.said.get("why") or ended.verdict
+        raise RuntimeError(f"{loader.path} without a fault: {why}")
 
     def _fork(
         self,
