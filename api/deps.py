@@ -14,7 +14,7 @@ from api.errors import (
     UnavailableError,
 )
 from api.services import Services
-from storage.callers import AccountCaller, account_by_token
+from storage.accounts import AccountCaller, account_by_token
 from storage.sessions import SignedIn, find_session
 from storage.tokens import is_token
 
@@ -35,12 +35,17 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="Metrion"'}
 _REFUSAL = {"WWW-Authenticate": 'Bearer realm="Metrion", error="invalid_token"'}
 
 
+async def services_here(request: Request) -> Services:
+    """Return the app's services, to a route: a function that is not async gets a thread."""
+    return services_of(request)
+
+
 def services_of(request: Request) -> Services:
     """Return the app's services."""
     return cast("Services", request.app.state.services)
 
 
-ServicesHere = Annotated[Services, Depends(services_of)]
+ServicesHere = Annotated[Services, Depends(services_here)]
 
 
 def client_address(request: Request) -> str:

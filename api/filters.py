@@ -39,7 +39,7 @@ def window_of(name: RangeName, start: datetime | None, end: datetime | None) -> 
     return Window.between(start, end)
 
 
-def _window(
+async def _window(
     range_name: Annotated[
         RangeName,
         Query(
@@ -60,7 +60,7 @@ def _window(
     return window_of(range_name, start, end)
 
 
-def _filter(
+async def _filter(
     provider: Annotated[
         Names,
         Query(max_length=_MOST_VALUES, description="Only these providers; repeat it, or `a,b`."),

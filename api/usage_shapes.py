@@ -1,6 +1,6 @@
 """From records to what `/api/v1/usage` answers: series without gaps, the largest names first."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from api.usage_models import (
@@ -12,7 +12,7 @@ from api.usage_models import (
 )
 from storage.filters import Window
 from storage.latency import Latencies, Measure, average, percentile
-from storage.usage import Group, Sums, name_of
+from storage.usage import NOTHING, Group, Sums, name_of
 
 MOST_SERIES = 7
 MOST_BARS = 50
@@ -32,14 +32,12 @@ def timestamps_of(window: Window) -> list[int]:
     return [int(moment.timestamp()) for moment in window.moments]
 
 
-def series[T](
-    window: Window, groups: Iterable[Group], value: Callable[[Sums], T], nothing: T
-) -> list[T]:
-    """Return a value for each hour or day; `nothing` where there is no record."""
-    values = [nothing] * window.count
+def moments_of(window: Window, groups: Iterable[Group]) -> list[Sums]:
+    """Return the sums of each hour or day, without a gap; `groups` are by begin."""
+    moments = [NOTHING] * window.count
     for group in groups:
-        values[window.place(group.begin)] = value(group.sums)
-    return values
+        moments[window.place(group.begin)] = group.sums
+    return moments
 
 
 def costs_by_model(window: Window, groups: Sequence[Group]) -> list[ModelCost]:
@@ -53,11 +51,12 @@ def costs_by_model(window: Window, groups: Sequence[Group]) -> list[ModelCost]:
     order = sorted(known, key=lambda each: (-each.sums.cost_usd, name_of(each)))
     # a rest of one is shown by its own name
     shown = order if len(order) <= MOST_SERIES + 1 else order[:MOST_SERIES]
+    places = _places(window)
     costs = [
         ModelCost(
             model=group.model or None,
             provider=group.provider,
-            values=_values(window, [group]),
+            values=_costs(places, [group]),
             total=float(group.sums.cost_usd),
         )
         for group in shown
@@ -65,27 +64,39 @@ def costs_by_model(window: Window, groups: Sequence[Group]) -> list[ModelCost]:
     if rest := order[len(shown) :]:
         total = float(sum(group.sums.cost_usd for group in rest))
         costs.append(
-            ModelCost(model="other", provider=None, values=_values(window, rest), total=total)
+            ModelCost(model="other", provider=None, values=_costs(places, rest), total=total)
         )
     return costs
 
 
-def _values(window: Window, groups: Sequence[Group]) -> list[float]:
-    start = int(window.start.timestamp())
-    step = int(window.length_of_step.total_seconds())
-    values = [0.0] * window.count
+def _costs(places: Mapping[str, int], groups: Sequence[Group]) -> list[float]:
+    values = [0.0] * len(places)
     for group in groups:
         for begin, cost in group.sums.cost_series.items():
-            values[(int(begin) - start) // step] += cost
+            values[places[begin]] += cost
     return [short(value) for value in values]
 
 
-def cost_series(window: Window, groups: Sequence[Group], total: Sums, previous: Sums) -> CostSeries:
-    """Return what all cost over time; `groups` are by begin."""
+def requests_over_time(window: Window, group: Group) -> list[int]:
+    """Return the group's requests in each hour or day, from its `request_series`."""
+    places = _places(window)
+    values = [0] * len(places)
+    for begin, requests in group.sums.request_series.items():
+        values[places[begin]] = requests
+    return values
+
+
+def _places(window: Window) -> dict[str, int]:
+    """Return the number of each hour or day, by the second since 1970 that it begins."""
+    return {str(second): place for place, second in enumerate(timestamps_of(window))}
+
+
+def cost_series(moments: Sequence[Sums], total: Sums, previous: Sums) -> CostSeries:
+    """Return what all cost over time."""
     return CostSeries(
         total=number(total.known_cost),
         previous=number(previous.known_cost) if previous.requests else None,
-        values=series(window, groups, lambda sums: short(float(sums.cost_usd)), 0.0),
+        values=[short(float(sums.cost_usd)) for sums in moments],
         unpriced=total.unpriced + total.unreported,
     )
 

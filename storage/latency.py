@@ -21,6 +21,11 @@ type Histogram = Mapping[int, int]
 
 _PER_OCTAVE: Final = 4
 _LOWEST_BUCKET: Final = -40
+_HIGHEST_BUCKET: Final = 84
+_MIDDLES: Final = {
+    bucket: 2 ** ((bucket + 0.5) / _PER_OCTAVE)
+    for bucket in range(_LOWEST_BUCKET, _HIGHEST_BUCKET + 1)
+}
 _DIGITS: Final = 12
 
 
@@ -46,8 +51,7 @@ def percentile(histogram: Histogram, share: float) -> float | None:
     if not total:
         return None
     rank, before = share * total, 0
-    for bucket in sorted(histogram):
-        count = histogram[bucket]
+    for bucket, count in sorted(histogram.items()):
         if before + count >= rank and count:
             return 2 ** ((bucket + (rank - before) / count) / _PER_OCTAVE)
         before += count
@@ -59,8 +63,7 @@ def average(histogram: Histogram) -> float | None:
     total = sum(histogram.values())
     if not total:
         return None
-    weighed = sum(2 ** ((b + 0.5) / _PER_OCTAVE) * count for b, count in histogram.items())
-    return weighed / total
+    return sum(_MIDDLES[bucket] * count for bucket, count in histogram.items()) / total
 
 
 def merged(histograms: Iterable[Histogram]) -> Histogram:
@@ -103,12 +106,16 @@ async def histogram(connection: AsyncConnection, window: Window, wanted: Filter)
 
 def unpacked(number: str | None) -> Histogram:
     """Return the histogram that a number of the records stands for (metrion.histogram_of)."""
-    digits = (number or "").split(".")[0]
-    counted: dict[int, int] = {}
-    for bucket, end in enumerate(range(len(digits), 0, -_DIGITS), _LOWEST_BUCKET):
-        if count := int(digits[max(0, end - _DIGITS) : end]):
-            counted[bucket] = count
-    return counted
+    digits = (number or "").partition(".")[0]
+    digits = "0" * (-len(digits) % _DIGITS) + digits
+    # most of the lowest buckets are empty: half of all digits
+    empty = (len(digits) - len(digits.rstrip("0"))) // _DIGITS
+    ends = range(len(digits) - empty * _DIGITS, 0, -_DIGITS)
+    return {
+        bucket: count
+        for bucket, end in enumerate(ends, _LOWEST_BUCKET + empty)
+        if (count := int(digits[end - _DIGITS : end]))
+    }
 
 
 _MEASURES: Final[tuple[Measure, ...]] = get_args(Measure.__value__)

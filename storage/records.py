@@ -38,6 +38,8 @@ HISTOGRAMS: Final = ("latency", "ttfb", "overhead")
 """Beside the sums too: see `storage.latency`."""
 COST_SERIES: Final = "cost_series"
 """Beside the sums too: the cost over time, by the second since 1970 that an hour or day begins."""
+REQUEST_SERIES: Final = "request_series"
+"""Beside the sums too: the requests over time, likewise."""
 
 # By size, the smallest first; what each tells apart.  Of hours there are fewer of them.
 _KINDS: Final[dict[str, frozenset[str]]] = {
@@ -50,6 +52,8 @@ _KINDS: Final[dict[str, frozenset[str]]] = {
     "_names": frozenset({"provider", "model", "requester"}),
 }
 _ONLY_BY_DAY: Final = ("_providers", "_names")
+# What a series is of.  A row for each moment instead would take Python ten times as long.
+_SERIES: Final = {COST_SERIES: "cost_usd", REQUEST_SERIES: "requests"}
 
 
 type Answer = Mapping[str, Any]
@@ -62,7 +66,8 @@ class Question:
 
     Attributes:
         only: which of `SUMS` and of what is beside them: they are what it takes time for;
-            `REQUESTERS` alone takes little, by `begin` or nothing.
+            `REQUESTERS` alone takes little, by `begin` or nothing. A series comes with the sum that
+            it is of.
         and_all: also of all together: the answer that has no value of `by`.
     """
 
@@ -122,7 +127,7 @@ class _Statement:
         rows, begin = self._rows(number, question.window, source), source.begin
         if source.begin == "day":
             begin = "(day::timestamp AT TIME ZONE 'UTC')"
-        if COST_SERIES in question.only:
+        if not _SERIES.keys().isdisjoint(question.only):
             names = ", ".join(question.by)
             sums = ", ".join(f"{_sum(name)} AS {name}" for name in question.only if name in SUMS)
             cells = f"SELECT {begin} AS begin, {names}, {sums} FROM {rows} GROUP BY 1, {names}"  # noqa: S608
@@ -179,9 +184,9 @@ def _sum(name: str) -> str:
             return "max(last_at)"
         case "requesters":
             return "count(DISTINCT nullif(requester, ''))"
-        case "cost_series":
+        case "cost_series" | "request_series":
             # extract() would make numerics of the seconds: twice the time
-            return "json_object_agg(date_part('epoch', begin)::bigint, cost_usd)"
+            return f"json_object_agg(date_part('epoch', begin)::bigint, {_SERIES[name]})"
         case _:
             return f"sum({name})"
 
@@ -194,6 +199,6 @@ _TYPES: Final = {
     **dict.fromkeys(("cost_usd", "saved_usd"), "numeric"),
     "latency_ms_sum": "double precision",
     "last_at": "timestamptz",
-    COST_SERIES: "json",
+    **dict.fromkeys(_SERIES, "json"),
     **dict.fromkeys(HISTOGRAMS, "text"),
 }

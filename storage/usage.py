@@ -38,6 +38,7 @@ class Sums:
         requesters: how many were named; of groups together it is not known.
         cost_series: the cost over time, by the second since 1970 that an hour or day begins; of
             groups together it is not known.
+        request_series: the requests over time, likewise.
         last_at: when the newest of them came in; None: there is none.
     """
 
@@ -61,16 +62,17 @@ class Sums:
     latency_ms_sum: float = 0.0
     last_at: datetime | None = None
     cost_series: Mapping[str, float] = field(default_factory=dict[str, float])
+    request_series: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
     def together(cls, parts: Sequence["Sums"]) -> "Sums":
         """Return the sums of several groups together."""
         if not parts:
-            return _NOTHING
+            return NOTHING
         if len(parts) == 1:
             return parts[0]
         added: dict[str, Any] = {
-            name: sum(values, getattr(_NOTHING, name))
+            name: sum(values, getattr(NOTHING, name))
             for name, values in zip(_ADDED, zip(*map(_ADDENDS, parts), strict=True), strict=True)
         }
         return cls(**added, last_at=max((p.last_at for p in parts if p.last_at), default=None))
@@ -102,12 +104,13 @@ class Sums:
         return None if self.unsaved and not self.saved_usd else self.saved_usd
 
 
-_NOTHING: Final = Sums()
+NOTHING: Final = Sums()
+"""Where there was no request."""
 _ADDED: Final = tuple(name for name in SUMS if name != "last_at")
 _ADDENDS: Final = attrgetter(*_ADDED)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as `Sums`
 class Group:
     """One value of some dimensions, and its sums; a dimension not grouped by is None."""
 

@@ -3,9 +3,10 @@
 import csv
 import io
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -88,6 +89,10 @@ class LogRow(BaseModel):
     error: str | None = Field(description="Metrion's or the provider's message, if it failed.")
 
 
+# not dataclasses.asdict: it copies each value, which takes longer than all else of a page
+_VALUES = attrgetter(*LogRow.model_fields)
+
+
 class LogPage(BaseModel):
     """A page of the log, the newest request first."""
 
@@ -103,7 +108,7 @@ class LogPage(BaseModel):
     total: int = Field(description="Requests on all pages of this filter.", examples=[1234])
 
 
-def _log_window(
+async def _log_window(
     range_name: Annotated[
         RangeName | None,
         Query(
@@ -127,7 +132,7 @@ def _log_window(
     return None
 
 
-def _log_filter(
+async def _log_filter(
     wanted: WantedFilter,
     search: Annotated[
         PlainText,
@@ -217,7 +222,7 @@ async def log_row(
 
 def view_row(row: RequestLog) -> LogRow:
     """Return a row of the log as the API shows it."""
-    return LogRow.model_validate(asdict(row))
+    return LogRow.model_validate(row, from_attributes=True)
 
 
 async def _pages(
@@ -246,7 +251,7 @@ async def _lines(
 
 
 def _cells(row: RequestLog) -> list[str]:
-    return [_cell(value) for value in asdict(row).values()]
+    return [_cell(value) for value in _VALUES(row)]
 
 
 def _cell(value: Any) -> str:

@@ -1,7 +1,6 @@
 """`GET /api/v1/usage/…`: the figures of the dashboard's tabs, one request each."""
 
 import calendar
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -49,11 +48,12 @@ from api.usage_shapes import (
     costs_by_provider,
     dearest,
     latency_by_model,
+    moments_of,
     number,
     percentile_series,
     range_of,
+    requests_over_time,
     rounded,
-    series,
     timestamps_of,
     total_of,
 )
@@ -63,7 +63,7 @@ from storage.database import Transaction
 from storage.filters import Window
 from storage.latency import average, latencies, percentile
 from storage.logs import recent_errors
-from storage.records import COST_SERIES, REQUESTERS, Question
+from storage.records import COST_SERIES, REQUEST_SERIES, REQUESTERS, Question
 from storage.usage import Group, Sums, busiest, month_of, regrouped
 
 router = APIRouter(prefix="/api/v1/usage", tags=["Usage"], responses=documented(*READING_PROBLEMS))
@@ -100,8 +100,8 @@ async def overview(
             people_before=Question(window.previous, (), (REQUESTERS,)),
         )
         currency = await _currency(services, connection)
-    moments, models = found["moments"], found["models"]
-    total, before = total_of(moments), total_of(found["before"])
+    moments, models = moments_of(window, found["moments"]), found["models"]
+    total, before = Sums.together(moments), total_of(found["before"])
     return Overview(
         range=range_of(window),
         currency=currency,
@@ -109,8 +109,8 @@ async def overview(
         requests=RequestCounts(
             total=total.requests,
             previous=before.requests or None,
-            ok=series(window, moments, lambda sums: sums.requests - sums.errors, 0),
-            errors=series(window, moments, lambda sums: sums.errors, 0),
+            ok=[sums.requests - sums.errors for sums in moments],
+            errors=[sums.errors for sums in moments],
         ),
         requests_by_model=[
             ModelRequests(
@@ -128,15 +128,15 @@ async def overview(
                 if (each.status or 0) >= _FIRST_ERROR
             ],
         ),
-        tokens=_tokens(window, moments, total),
+        tokens=_tokens(moments, total),
         cost_by_model=costs_by_model(window, models),
-        cost=cost_series(window, moments, total, before),
+        cost=cost_series(moments, total, before),
         providers=costs_by_provider(regrouped(models, "provider"), total),
         requesters=_people(window, found, before),
         latency=LatencySummary(
             average_ms=rounded(total.average_ms),
             previous_ms=rounded(before.average_ms),
-            values=series(window, moments, lambda sums: rounded(sums.average_ms), None),
+            values=[rounded(sums.average_ms) for sums in moments],
         ),
     )
 
@@ -158,8 +158,8 @@ async def costs(
             month=Question(month_of(now), (), _FEW),
         )
         currency = await _currency(services, connection)
-    moments, models = found["moments"], dearest(found["models"])
-    total, before = total_of(moments), total_of(found["before"])
+    moments, models = moments_of(window, found["moments"]), dearest(found["models"])
+    total, before = Sums.together(moments), total_of(found["before"])
     month = total_of(found["month"]).known_cost
     return Costs(
         range=range_of(window),
@@ -186,7 +186,7 @@ async def costs(
             )
             for each in models[:MOST_ROWS]
         ],
-        cost=cost_series(window, moments, total, before),
+        cost=cost_series(moments, total, before),
         month_to_date=number(month),
         projection=_projection(month, now),
         cache_saved_usd=number(total.known_saving),
@@ -243,14 +243,22 @@ async def errors(
         found = await usage.groups(
             connection,
             wanted,
-            codes=Question(window, ("begin", "status"), _COUNTS),
+            statuses=Question(window, ("status",), (*_COUNTS, REQUEST_SERIES)),
             before=Question(window.previous, (), _COUNTS),
         )
-        newest = _newest_errors(window, found["codes"])
+        by_code = [
+            CodeSeries(
+                code=each.status or 0,
+                values=requests_over_time(window, each),
+                total=each.sums.requests,
+            )
+            for each in busiest(found["statuses"])
+            if (each.status or 0) >= _FIRST_ERROR
+        ]
+        newest = _newest_errors(window, by_code)
         recent = await recent_errors(connection, newest, wanted, _MOST_RECENT) if newest else []
         currency = await _currency(services, connection)
-    total, before = total_of(found["codes"]), total_of(found["before"])
-    failed = [each for each in found["codes"] if (each.status or 0) >= _FIRST_ERROR]
+    total, before = total_of(found["statuses"]), total_of(found["before"])
     return Errors(
         range=range_of(window),
         currency=currency,
@@ -260,19 +268,7 @@ async def errors(
         rate=total.error_rate,
         previous=before.errors if before.requests else None,
         previous_rate=before.error_rate,
-        by_code=[
-            CodeSeries(
-                code=each.status or 0,
-                values=series(
-                    window,
-                    [of for of in failed if of.status == each.status],
-                    lambda sums: sums.requests,
-                    0,
-                ),
-                total=each.sums.requests,
-            )
-            for each in busiest(regrouped(failed, "status"))
-        ],
+        by_code=by_code,
         recent=[view_row(row) for row in recent],
     )
 
@@ -336,33 +332,31 @@ async def _currency(services: Services, connection: Transaction) -> UsageCurrenc
     return UsageCurrency(**found.model_dump())
 
 
-def _newest_errors(window: Window, groups: list[Group]) -> Window | None:
+def _newest_errors(window: Window, by_code: list[CodeSeries]) -> Window | None:
     """Return the part of the window with the newest errors; None: there is none.
 
-    The log is not searched for what the records (`groups`, by begin) know not to be there.
+    The log is not searched for what the records know not to be there.
     """
-    places = Counter[int]()
-    for each in groups:
-        if each.sums.errors:
-            places[window.place(each.begin)] += each.sums.errors
+    counts = [sum(values) for values in zip(*(each.values for each in by_code), strict=True)]
+    places = [place for place, count in enumerate(counts) if count]
     if not places:
         return None
-    first, left = max(places), _MOST_RECENT
-    for first in sorted(places, reverse=True):
-        left -= places[first]
+    first, left = places[-1], _MOST_RECENT
+    for first in reversed(places):
+        left -= counts[first]
         if left <= 0:
             break
     step = window.length_of_step
-    return Window(window.start + first * step, window.start + (max(places) + 1) * step, window.step)
+    return Window(window.start + first * step, window.start + (places[-1] + 1) * step, window.step)
 
 
-def _tokens(window: Window, moments: list[Group], total: Sums) -> TokenSeries:
+def _tokens(moments: list[Sums], total: Sums) -> TokenSeries:
     return TokenSeries(
-        input=series(window, moments, lambda sums: sums.input_tokens, 0),
-        output=series(window, moments, lambda sums: sums.output_tokens, 0),
-        cache_read=series(window, moments, lambda sums: sums.cache_read_tokens, 0),
-        cache_write=series(window, moments, lambda sums: sums.cache_write_tokens, 0),
-        reasoning=series(window, moments, lambda sums: sums.reasoning_tokens, 0),
+        input=[sums.input_tokens for sums in moments],
+        output=[sums.output_tokens for sums in moments],
+        cache_read=[sums.cache_read_tokens for sums in moments],
+        cache_write=[sums.cache_write_tokens for sums in moments],
+        reasoning=[sums.reasoning_tokens for sums in moments],
         total=total.known_tokens,
         unreported=total.unreported,
     )
@@ -374,7 +368,7 @@ def _people(window: Window, found: Mapping[str, list[Group]], before: Sums) -> R
     return RequesterCounts(
         total=everybody.requesters,
         previous=total_of(found["people_before"]).requesters if before.requests else None,
-        values=series(window, moments, lambda sums: sums.requesters, 0),
+        values=[sums.requesters for sums in moments_of(window, moments)],
     )
 
 

@@ -11,14 +11,20 @@ WINDOW = Window(START, START + 3 * DAY, "day")
 
 
 def group(cost: float, *, day: int = 0, model: str = "m", requests: int = 1) -> Group:
-    series = {str(1767225600 + 86400 * day): cost}
-    sums = Sums(requests=requests, cost_usd=Decimal(str(cost)), cost_series=series)
+    begin = str(1767225600 + 86400 * day)
+    sums = Sums(
+        requests=requests,
+        cost_usd=Decimal(str(cost)),
+        cost_series={begin: cost},
+        request_series={begin: requests},
+    )
     return Group(sums, begin=(START + day * DAY).date(), provider="openai", model=model)
 
 
 def test_a_series_has_no_gaps():
     groups = [group(1, day=2), group(2, day=0)]
-    assert shapes.series(WINDOW, groups, lambda sums: float(sums.cost_usd), 0.0) == [2, 0, 1]
+    assert [sums.cost_usd for sums in shapes.moments_of(WINDOW, groups)] == [2, 0, 1]
+    assert shapes.requests_over_time(WINDOW, group(1, day=1, requests=5)) == [0, 5, 0]
     assert shapes.timestamps_of(WINDOW) == [1767225600 + 86400 * day for day in range(3)]
     assert shapes.range_of(WINDOW).model_dump(by_alias=True)["from"] == START
 
@@ -42,7 +48,7 @@ def test_order_is_by_cost_then_requests_then_name():
 def test_without_cost_there_are_no_shares():
     (provider,) = shapes.costs_by_provider([group(0)], Sums(requests=1))
     assert provider.share is None
-    series = shapes.cost_series(WINDOW, [], Sums(requests=1, unpriced=1), Sums())
+    series = shapes.cost_series([], Sums(requests=1, unpriced=1), Sums())
     assert (series.total, series.previous, series.unpriced) == (None, None, 1)
 
 

@@ -8,7 +8,15 @@ from sqlalchemy import event
 
 from storage.filters import DAY, Filter, Window
 from storage.latency import histogram, unpacked
-from storage.records import COST_SERIES, HISTOGRAMS, REQUESTERS, Question, ask, source_of
+from storage.records import (
+    COST_SERIES,
+    HISTOGRAMS,
+    REQUEST_SERIES,
+    REQUESTERS,
+    Question,
+    ask,
+    source_of,
+)
 
 NOW = datetime.now(UTC)
 WINDOWS = [Window.last(DAY, NOW), Window.last(7 * DAY, NOW)]
@@ -127,16 +135,19 @@ async def test_every_table_answers_as_the_log_would(api, rows):
             assert await histogram(connection, window, wanted) == unpacked(whole["latency"])
 
 
-async def test_a_cost_over_time_adds_up(api, rows):
+async def test_what_goes_over_time_adds_up(api, rows):
     account, made = rows
+    only = ("requests", "cost_usd", COST_SERIES, REQUEST_SERIES)
     for window in WINDOWS:
-        question = Question(window, ("provider", "model"), ("requests", "cost_usd", COST_SERIES))
+        question = Question(window, ("provider", "model"), only)
         async with api.account(account) as connection:
             found = (await ask(connection, Filter(statuses=["2xx"]), {"cost": question}))["cost"]
         mine = [row for row in made if fits(row, window, Filter(statuses=["2xx"]))]
         assert sum(row["requests"] for row in found) == len(mine)
         for row in found:
             assert sum(row[COST_SERIES].values()) == pytest.approx(float(row["cost_usd"]))
+            assert sum(row[REQUEST_SERIES].values()) == row["requests"]
+            assert row[REQUEST_SERIES].keys() == row[COST_SERIES].keys()
             assert {int(begin) for begin in row[COST_SERIES]} <= {
                 int(moment.timestamp()) for moment in window.moments
             }
