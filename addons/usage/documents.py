@@ -134,9 +134,7 @@ def error_message_of(answer: object) -> str | None:
         answer = next(iter(cast("list[object]", answer)), None)
     said = object_of(answer)
     error: object = said.get("error")
-    message: object = object_of(error).get("message")
-    if message is None and isinstance(error, str):
-        message = error
+    message: object = error if isinstance(error, str) else object_of(error).get("message")
     if message is None and (said.get("object") == "error" or said.get("type") == "error"):
         message = said.get("message")
     if message is None:

@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -6,7 +7,6 @@ from hypothesis import strategies as st
 
 from addons.usage.documents import (
     EDGE_BYTES,
-    MAX_COUNT,
     WHOLE_BYTES,
     Document,
     any_string,
@@ -27,10 +27,12 @@ def document(text: bytes, step: int = 10_000) -> Document:
     return made
 
 
-def test_a_small_text_is_kept_whole():
-    text = b"x" * WHOLE_BYTES
+def test_a_text_of_256_kib_is_kept_whole():
+    text = b"x" * 262_144
     assert document(text).whole == text
     assert document(text).ends == (text, text)
+    assert len(document(text)) == 262_144
+    assert document(text + b"x").whole is None
 
 
 @pytest.mark.parametrize("step", [1000, 70_000, 10_000_000])
@@ -39,9 +41,19 @@ def test_of_a_long_text_the_ends_are_kept(step):
     made = document(text, step)
     assert made.whole is None
     head, tail = made.ends
-    assert head == text[:EDGE_BYTES]
-    assert tail.endswith(text[-EDGE_BYTES:])
-    assert len(made) <= 5 * EDGE_BYTES
+    assert head == text[:65_536]
+    assert tail.endswith(text[-65_536:])
+    assert len(made) == len(head) + len(tail)
+
+
+def test_memory_is_bounded_and_what_is_kept_is_seldom_moved():
+    made = Document()
+    sizes = []
+    for _ in range(30):
+        made.add(b"x" * EDGE_BYTES)
+        sizes.append(len(made))
+    assert max(sizes) == 5 * EDGE_BYTES
+    assert sum(after < before for before, after in itertools.pairwise(sizes)) <= 30 / 3
 
 
 def test_objects_are_found_from_the_end_then_from_the_beginning():
@@ -52,6 +64,9 @@ def test_objects_are_found_from_the_end_then_from_the_beginning():
     assert last_object(document(first), "usage") == {"a": 1}
     assert last_object(document(filler), "usage") is None
     assert last_object(document(b'{"usage": {"a": 1}, "usage": {"a'), "usage") == {"a": 1}
+    two = b'{"usage": {"a": 1}, "usage": {"a": 2}, '
+    assert last_object(document(two), "usage") == {"a": 2}
+    assert last_object(document(two + filler), "usage") == {"a": 1}
 
 
 def test_text_in_strings_is_no_object():
@@ -61,11 +76,19 @@ def test_text_in_strings_is_no_object():
 
 def test_looking_for_an_object_takes_bounded_work():
     assert last_object(document(b'"usage":{' * 20_000), "usage") is None
+    # eight places are tried from either end
+    good, bad = b'"usage":{"a": 1}', b'"usage":{'
+    assert last_object(document(bad * 8 + good + bad * 7), "usage") == {"a": 1}
+    assert last_object(document(bad * 8 + good + bad * 8), "usage") is None
+    # and what is longer than an end is not read
+    long = b'"usage":{"a": "' + b"x" * EDGE_BYTES + b'"}'
+    assert last_object(document(long), "usage") is None
 
 
 def test_strings():
     assert any_string(document('{"model": "gpt-é", "model": "b"'.encode()), "model") == "gpt-é"
     assert any_string(document(b'{"model": ""}'), "model") is None
+    assert any_string(document(b'{"model": "\xff"}'), "model") == "\N{REPLACEMENT CHARACTER}"
 
 
 @given(st.binary(max_size=200))
@@ -77,7 +100,8 @@ def test_no_bytes_make_them_raise(junk):
         any_string(made, "usage")
 
 
-def test_parsing_what_is_not_json():
+def test_parsing():
+    assert parse(b'{"a": [1]}') == {"a": [1]}
     assert parse(b"[" * 100_000) is None
     assert parse(b"1" * 10_000) is None
     assert parse(b"\xff{}") is None
@@ -89,8 +113,8 @@ def test_parsing_what_is_not_json():
         (7, 7),
         (0, 0),
         (7.0, 7),
-        (MAX_COUNT, MAX_COUNT),
-        (MAX_COUNT + 1, None),
+        (2_147_483_647, 2_147_483_647),  # the largest that a column holds
+        (2_147_483_648, None),
         (10**400, None),
         (7.5, None),
         (float("inf"), None),
@@ -110,6 +134,7 @@ def test_shapes():
     assert object_of([]) == {}
     assert list_of({}) == []
     assert name_of("m") == "m"
+    assert name_of("m" * 200) == "m" * 200
     assert name_of("") is None
     assert name_of("m" * 201) is None
     assert name_of(7) is None
