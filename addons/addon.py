@@ -170,6 +170,8 @@ class MetrionAddon:
         if not self.listen_addrs():
             port = ctx.options.listen_port or 8080
             _give_up(f"Metrion does not start: port {port} is taken or not allowed")
+            return
+        self._service.start_recorder()
 
     async def _open_directly(self, policy: Policy, tls_clients: ServerInstance[ProxyMode]) -> None:
         """Nobody looks at flows: open a listener of our own; TLS is still mitmproxy's."""

@@ -4,7 +4,7 @@ from addons.credentials import KeyGuard
 from addons.exchange import Exchange, Headers, Mode
 from addons.headers import upstream_headers
 from addons.providers.base import Origin
-from storage import keys as provider_keys
+from storage.callers import key_binding
 from storage.sealing import MasterKeys
 
 
@@ -37,8 +37,7 @@ def wire_headers(exchange: Exchange, keys: MasterKeys) -> Headers:
         key, exchange.own_key = exchange.own_key.encode(), None
     elif caller is not None:
         provider = route.provider.name
-        binding = provider_keys.key_binding(caller.account_id, provider)
-        key = keys.open(caller.sealed_keys[provider], binding)
+        key = keys.open(caller.sealed_keys[provider], key_binding(caller.account_id, provider))
     else:
         raise RuntimeError("no stored key without an account")
     exchange.guard = KeyGuard(key)

@@ -19,7 +19,6 @@ from addons.replay_cache import ReplayCache
 from addons.shared_store import CONNECT_SECONDS, SharedStore
 from storage import roles
 from storage.callers import Caller, find_caller
-from storage.database import Database
 from storage.database_url import service_url
 from storage.errors import DatabaseUnavailable, SettingsError
 from storage.invalidation import InvalidationListener
@@ -32,6 +31,8 @@ from storage.single_statements import SingleStatements
 
 # Waiting longer for the last rows would only delay a restart: they are on disk.
 CLOSE_SECONDS = 5.0
+# A database that takes longer to say who is calling is away.
+LOOK_UP_SECONDS = 5.0
 
 
 class Service:
@@ -53,8 +54,8 @@ class Service:
         except ValueError as error:
             raise SettingsError(str(error)) from None
         registry = CollectorRegistry()
-        self._database = Database(url)
-        # Of its own: whatever the cache is about, callers are looked up without waiting for it.
+        # Two: whatever the cache is about, callers are looked up without waiting for it.
+        self._callers = SingleStatements(url)
         self._answers = SingleStatements(url)
         self._cache = ReplayCache(ResponseCache(self._answers, keys), registry)
         self._keys = keys
@@ -96,20 +97,26 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Start the recorder's thread and the listener; connect, so that no request waits for it.
+        """Start the listener; connect, so that no request waits for it.
 
         A database or a store that is away now may come back: requests do without until then.
         """
         loop = asyncio.get_running_loop()
-        self._recorder.start()
         with contextlib.suppress(DatabaseUnavailable):
-            async with self._database.system():
-                pass
+            await self._callers.fetch("SELECT 1", [])
         # Owned: cancelled by `stop`.
         self._tasks.append(loop.create_task(self._listener.run()))
         if self._store is not None:
             self._tasks.append(loop.create_task(self._store.run_forever()))
             await self._store.wait_until_connected(CONNECT_SECONDS)
+
+    def start_recorder(self) -> None:
+        """Start the recorder's threads, once requests can come in.
+
+        They load the prices first, half a second of work that no request waits for. Rows that come
+        before are in the journal.
+        """
+        self._recorder.start()
 
     def stop(self) -> None:
         """Stop; rows that the database does not take in time stay in the journal."""
@@ -131,11 +138,14 @@ class Service:
             await asyncio.wait(self._tasks)
         await self._cache.close()
         await self._answers.close()
-        await self._database.close()
+        await self._callers.close()
 
     async def _find_caller(self, token: str) -> Caller | None:
-        async with self._database.system() as connection:
-            return await find_caller(connection, self._keys.token_digests(token))
+        try:
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                return await find_caller(self._callers, self._keys.token_digests(token))
+        except TimeoutError:
+            raise DatabaseUnavailable("the database does not say who is calling") from None
 
     def _digest(self, text: str) -> str:
         return self._keys.digests("limits", text)[0].hex()

@@ -20,8 +20,11 @@ from storage.database_url import administrator_url
 from storage.erasure import Eraser, Erasure, look_at_erasure, request_erasure
 from storage.erasure_receipt import KINDS
 from storage.errors import NotFound
-from storage.response_cache import delete_expired_answers
-from storage.retention import delete_expired_rows, drop_expired_partitions
+from storage.retention import (
+    delete_expired_answers,
+    delete_expired_rows,
+    drop_expired_partitions,
+)
 from storage.sealing import MasterKeys
 from storage.sessions import delete_expired
 from storage.settings import Settings

@@ -25,8 +25,8 @@ from storage.database import Database
 from storage.database_url import service_url
 from storage.errors import StorageError
 from storage.json_logs import log_as_json
-from storage.response_cache import delete_expired_answers
 from storage.retention import (
+    delete_expired_answers,
     delete_expired_rows,
     drop_expired_partitions,
     ensure_partitions,

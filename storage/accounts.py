@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -27,6 +28,7 @@ _LONGEST_EMAIL = 254
 
 _LIST = text("SELECT id, email, plan, currency, created_at FROM metrion.list_accounts(:most)")
 _FIND = text("SELECT metrion.account_id_by_email(:email)")
+_BY_TOKEN = text("SELECT account_id, plan FROM metrion.account_by_token(:digests)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,14 @@ class NewAccount:
 
     id: uuid.UUID
     token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountCaller:
+    """The account behind a token or a session, as the API knows it."""
+
+    account_id: uuid.UUID
+    plan: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,14 @@ async def create_account(
 async def find_account(connection: AsyncConnection, email: str) -> uuid.UUID | None:
     """Return the id of the account with this address, or None (`Database.system`, as the API)."""
     return (await connection.execute(_FIND, {"email": email.strip()})).scalar_one()
+
+
+async def account_by_token(
+    connection: AsyncConnection, digests: Sequence[bytes]
+) -> AccountCaller | None:
+    """Return the account whose live token has one of the digests, or None; as `metrion_api`."""
+    row = (await connection.execute(_BY_TOKEN, {"digests": list(digests)})).one_or_none()
+    return None if row is None else AccountCaller(row.account_id, row.plan)
 
 
 async def get_account(connection: AsyncConnection) -> Account:

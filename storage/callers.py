@@ -1,18 +1,21 @@
-"""Who is calling: from a token's digests to the account and its sealed provider keys."""
+"""Who is calling: from a token's digests to the account and its sealed provider keys.
+
+For the proxy, which does without SQLAlchemy (see `storage.database_url`); the API asks
+`storage.accounts`.
+"""
 
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from storage.sealing import Binding
+from storage.single_statements import SingleStatements
 
-_LOOKUP = text("""
+_LOOKUP = """
     SELECT account_id, plan, providers, sealed, month, month_requests
-    FROM metrion.lookup_token(:digests)
-""")
-_LOOKUP_ACCOUNT = text("SELECT account_id, plan FROM metrion.account_by_token(:digests)")
+    FROM metrion.lookup_token(%s::bytea[])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class Caller:
     account_id: uuid.UUID
     plan: str
     sealed_keys: Mapping[str, bytes] = field(repr=False)
-    """Provider → sealed key; see `storage.keys.key_binding`."""
+    """Provider → sealed key; see `key_binding`."""
     month: date
     """The first day of the month (UTC, the database's clock) that `month_requests` is about."""
     month_requests: int
@@ -32,30 +35,24 @@ class Caller:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class AccountCaller:
-    """The account behind a token, as the API knows it."""
-
-    account_id: uuid.UUID
-    plan: str
+def key_binding(account_id: uuid.UUID, provider: str) -> Binding:
+    """Return the one place where a provider's sealed key opens."""
+    return Binding("provider_keys", "sealed", account_id, provider)
 
 
-async def find_caller(connection: AsyncConnection, digests: Sequence[bytes]) -> Caller | None:
+async def find_caller(statements: SingleStatements, digests: Sequence[bytes]) -> Caller | None:
     """Return the caller whose live token has one of the digests, or None.
 
-    `digests` are `MasterKeys.token_digests(token)`; `connection` is `Database.system()` as
-    `metrion_proxy`, the one role that may do this.
+    Args:
+        statements: as `metrion_proxy`, the one role that may do this.
+        digests: `MasterKeys.token_digests(token)`.
+
+    Raises:
+        DatabaseUnavailable: the next try may work.
     """
-    row = (await connection.execute(_LOOKUP, {"digests": list(digests)})).one_or_none()
+    row = await statements.fetch(_LOOKUP, [list(digests)])
     if row is None:
         return None
-    keys = dict(zip(row.providers, map(bytes, row.sealed), strict=True))
-    return Caller(row.account_id, row.plan, keys, row.month, row.month_requests)
-
-
-async def account_by_token(
-    connection: AsyncConnection, digests: Sequence[bytes]
-) -> AccountCaller | None:
-    """Return the account whose live token has one of the digests, or None; as `metrion_api`."""
-    row = (await connection.execute(_LOOKUP_ACCOUNT, {"digests": list(digests)})).one_or_none()
-    return None if row is None else AccountCaller(row.account_id, row.plan)
+    account_id, plan, providers, sealed, month, month_requests = row
+    keys = dict(zip(providers, map(bytes, sealed), strict=True))
+    return Caller(account_id, plan, keys, month, month_requests)

@@ -1,6 +1,7 @@
 """An account's provider keys: set, listed by their last four characters, deleted; never read back.
 
-The API's role cannot read the sealed column. Only the proxy gets it, by `storage.callers`.
+The API's role cannot read the sealed column. Only the proxy gets it, by `storage.callers`, which
+also says where a sealed key opens.
 """
 
 import re
@@ -12,9 +13,10 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.callers import key_binding
 from storage.errors import InvalidValue, NotFound
 from storage.models import provider_keys, this_account
-from storage.sealing import Binding, MasterKeys
+from storage.sealing import MasterKeys
 
 SHOWN_CHARACTERS = 4
 _SHORTEST_KEY, _LONGEST_KEY = 8, 1000
@@ -29,11 +31,6 @@ class ProviderKey:
     provider: str
     last_four: str
     created_at: datetime
-
-
-def key_binding(account_id: uuid.UUID, provider: str) -> Binding:
-    """Return the one place where a provider's sealed key opens."""
-    return Binding("provider_keys", "sealed", account_id, provider)
 
 
 async def set_key(

@@ -13,9 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, cast
 
-from sqlalchemy import text
-
-from storage.database import Database
 from storage.identifiers import uuid7
 from storage.sealing import Binding, MasterKeys
 from storage.single_statements import SingleStatements
@@ -30,8 +27,6 @@ _STORE = """
     SELECT metrion.store_answer(
         %s::uuid, %s::uuid, %s::bytea[], %s::bytea, %s::integer, %s::bigint)
 """
-_DELETE_EXPIRED = text("SELECT metrion.delete_expired_answers(:chunk)")
-_CHUNK_ROWS = 1000
 _HEAD_LENGTH = struct.Struct(">I")
 
 
@@ -123,21 +118,6 @@ def answer_binding(account_id: uuid.UUID, answer_id: uuid.UUID) -> Binding:
 def digest_of(keys: MasterKeys, packed: bytes) -> bytes:
     """Return the digest under the active key, from what was sealed; for rotation."""
     return _digests(keys, packed[:FINGERPRINT_BYTES])[0]
-
-
-async def delete_expired_answers(database: Database) -> int:
-    """Delete the answers whose time is over, as `metrion_jobs`; return how many.
-
-    Raises:
-        DatabaseUnavailable: what was deleted before stays deleted.
-    """
-    deleted = 0
-    while True:
-        async with database.system() as connection:
-            chunk = (await connection.execute(_DELETE_EXPIRED, {"chunk": _CHUNK_ROWS})).scalar_one()
-        deleted += chunk
-        if chunk < _CHUNK_ROWS:
-            return deleted
 
 
 def _digests(keys: MasterKeys, fingerprint: bytes) -> list[bytes]:

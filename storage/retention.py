@@ -1,7 +1,8 @@
-"""The request log's partitions: made before they are needed, dropped when nobody may see them.
+"""What is too old: the request log's partitions and rows, and answers of the response cache.
 
-What an account sees is limited by the SELECT policy alone; this only keeps the disk from filling.
-For `metrion_jobs`.
+Partitions are made before they are needed, and dropped when nobody may see them. What an account
+sees is limited by the SELECT policy alone, and nobody is given an answer whose time is over; this
+only keeps the disk from filling. For `metrion_jobs`.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ _ENSURE = text("SELECT metrion.ensure_partitions(:from_day, :to_day)")
 _DELETE = text("SELECT metrion.delete_expired_logs(:chunk)")
 _CHUNK_ROWS = 5000
 _DROP = text("SELECT metrion.drop_expired_partition()")
+_DELETE_ANSWERS = text("SELECT metrion.delete_expired_answers(:chunk)")
+_CHUNK_ANSWERS = 1000
 
 
 async def ensure_partitions(database: Database) -> int:
@@ -61,4 +64,20 @@ async def delete_expired_rows(database: Database) -> int:
             chunk = (await connection.execute(_DELETE, {"chunk": _CHUNK_ROWS})).scalar_one()
         deleted += chunk
         if chunk < _CHUNK_ROWS:
+            return deleted
+
+
+async def delete_expired_answers(database: Database) -> int:
+    """Delete the stored answers whose time is over; return how many.
+
+    Raises:
+        DatabaseUnavailable: what was deleted before stays deleted.
+    """
+    deleted = 0
+    while True:
+        async with database.system() as connection:
+            answers = {"chunk": _CHUNK_ANSWERS}
+            chunk = (await connection.execute(_DELETE_ANSWERS, answers)).scalar_one()
+        deleted += chunk
+        if chunk < _CHUNK_ANSWERS:
             return deleted

@@ -23,9 +23,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import master_key_file
 from storage.accounts import token_binding
+from storage.callers import key_binding
 from storage.database import Database
 from storage.errors import SealingError
-from storage.keys import key_binding
 from storage.models import provider_keys, response_cache, tokens
 from storage.response_cache import answer_binding, digest_of
 from storage.sealing import Binding, MasterKeys, sealed_under

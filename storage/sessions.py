@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.callers import AccountCaller
+from storage.accounts import AccountCaller
 from storage.database import Database
 from storage.errors import NotFound
 from storage.identifiers import uuid7

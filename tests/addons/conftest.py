@@ -35,9 +35,8 @@ from addons.providers.base import RouteTable
 from addons.replay_cache import ReplayCache
 from addons.shared_store import Script
 from scripts.fake_provider import FakeProvider
-from storage.callers import Caller
+from storage.callers import Caller, key_binding
 from storage.errors import DatabaseUnavailable
-from storage.keys import key_binding
 from storage.response_cache import StoredAnswer
 from storage.sealing import MasterKeys
 from storage.settings import Settings
@@ -147,6 +146,9 @@ class MemoryService:
         )
 
     async def start(self) -> None:
+        pass
+
+    def start_recorder(self) -> None:
         pass
 
     def flush(self, timeout: float) -> int:

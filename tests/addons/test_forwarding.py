@@ -9,8 +9,7 @@ from addons.exchange import Exchange, Marks, Mode
 from addons.forwarding import prepare, wire_headers
 from addons.providers import load_providers
 from addons.providers.base import RouteTable, parse_origin
-from storage.callers import Caller
-from storage.keys import key_binding
+from storage.callers import Caller, key_binding
 from storage.sealing import MasterKeys
 
 KEYS = MasterKeys({1: bytes(range(32))}, 1)

@@ -3,8 +3,10 @@
 import asyncio
 import time
 
+import psycopg
 import pytest
 
+from addons import service as service_module
 from addons.outcome import Refused
 from addons.service import Service
 from storage import roles
@@ -69,7 +71,21 @@ async def test_the_first_request_needs_no_new_connection(database):
     service = Service(database.settings)
     await service.start()
     try:
-        assert service._database._engine.pool.checkedin() == 1
+        assert len(service._callers._idle) == 1
+    finally:
+        await service.close()
+
+
+async def test_a_database_that_does_not_answer_is_away(database, account, monkeypatch):
+    monkeypatch.setattr(service_module, "LOOK_UP_SECONDS", 0.2)
+    service = Service(database.settings)
+    url = database.administrator_url.get_secret_value()
+    try:
+        with psycopg.connect(url) as administrator:  # until its transaction ends
+            administrator.execute("LOCK TABLE metrion.tokens IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(Refused) as refused:
+                await service.gateway._keyring.identify(account.token)
+        assert refused.value.status == 503
     finally:
         await service.close()
 

@@ -25,6 +25,7 @@ from storage.logs import list_logs
 from storage.migrate import migrate
 from storage.sealing import MasterKeys
 from storage.settings import Settings
+from storage.single_statements import SingleStatements
 
 KEY = "sk-proj-0123456789abcdefWXYZ"
 OPTIONS = {"fsync": "off", "full_page_writes": "off"}
@@ -106,14 +107,12 @@ async def check(installation: Installation, account: NewAccount) -> None:
     """The token leads to the account, its key opens, its rows are there; new ones come in."""
     settings = installation.settings
     master_keys = MasterKeys.load(settings)
-    proxy = Database(service_url(settings, roles.PROXY))
-    async with proxy.system() as connection:
-        digests = master_keys.token_digests(account.token)
-        caller = await callers.find_caller(connection, digests)
+    proxy = SingleStatements(service_url(settings, roles.PROXY))
+    caller = await callers.find_caller(proxy, master_keys.token_digests(account.token))
     await proxy.close()
     assert caller is not None
     assert (caller.account_id, caller.plan) == (account.id, "pro")
-    binding = keys.key_binding(account.id, "openai")
+    binding = callers.key_binding(account.id, "openai")
     assert master_keys.open(caller.sealed_keys["openai"], binding).decode() == KEY
     with pytest.raises(SealingError):
         MasterKeys({1: os.urandom(32)}, 1).open(caller.sealed_keys["openai"], binding)

@@ -39,6 +39,7 @@ from storage.database_url import service_url
 from storage.errors import StorageError
 from storage.journal import look_at
 from storage.sealing import MasterKeys
+from storage.single_statements import SingleStatements
 
 NAMES = [provider.name for provider in load_providers()]
 WORKERS = 2
@@ -385,17 +386,16 @@ async def month_of(fire: Fire) -> dict[str, int]:
     """What a proxy is told of a month when it meets a token."""
     settings = fire.deployed.settings
     master_keys = MasterKeys.load(settings)
-    database = Database(service_url(settings, roles.PROXY), pool_size=1)
+    statements = SingleStatements(service_url(settings, roles.PROXY))
     found: dict[str, int] = {}
     try:
         for person in fire.cast.capped:
-            async with database.system() as connection:
-                digests = master_keys.token_digests(person.token)
-                caller = await callers.find_caller(connection, digests)
-                assert caller is not None
-                found[person.email] = caller.month_requests
+            digests = master_keys.token_digests(person.token)
+            caller = await callers.find_caller(statements, digests)
+            assert caller is not None
+            found[person.email] = caller.month_requests
     finally:
-        await database.close()
+        await statements.close()
     return found
 
 

@@ -16,11 +16,11 @@ import psycopg
 import pytest
 
 from scripts import cli
-from storage import callers, keys, roles
-from storage.database import Database
+from storage import callers, roles
 from storage.identifiers import uuid7
 from storage.ingest import LogWriter
 from storage.logs import RequestLog
+from storage.single_statements import SingleStatements
 from storage.tokens import is_token
 
 EMAIL = "ada@example.org"
@@ -102,15 +102,14 @@ def test_a_key_is_read_from_standard_input_and_never_shown(metrion, account, typ
     assert "openai    …efgh" in metrion("key", "list", EMAIL).out
 
     async def open_as_proxy() -> dict[str, bytes]:
-        proxy = Database(database.url(roles.PROXY), pool_size=1)
-        async with proxy.system() as connection:
-            digests = database.keys.token_digests(account["token"])
-            caller = await callers.find_caller(connection, digests)
+        proxy = SingleStatements(database.url(roles.PROXY))
+        digests = database.keys.token_digests(account["token"])
+        caller = await callers.find_caller(proxy, digests)
         await proxy.close()
         return dict(caller.sealed_keys)
 
     sealed = asyncio.run(open_as_proxy())["openai"]
-    binding = keys.key_binding(uuid.UUID(account["account_id"]), "openai")
+    binding = callers.key_binding(uuid.UUID(account["account_id"]), "openai")
     assert database.keys.open(sealed, binding) == KEY.encode()
 
 

@@ -18,6 +18,7 @@ from storage import accounts, callers, keys, roles
 from storage.database import Database
 from storage.errors import MasterKeyError, SettingsError
 from storage.sealing import MasterKeys
+from storage.single_statements import SingleStatements
 from storage.tokens import is_token
 
 
@@ -77,10 +78,9 @@ async def test_the_demo_account_is_made_once_with_a_key_for_every_provider(datab
     assert demo.email == DEMO_EMAIL
     assert is_token(demo.token)
     assert demo.token not in repr(demo)
-    proxy = Database(database.url(roles.PROXY), pool_size=1)
+    proxy = SingleStatements(database.url(roles.PROXY))
     api = Database(database.url(roles.API), pool_size=1)
-    async with proxy.system() as connection:
-        caller = await callers.find_caller(connection, database.keys.token_digests(demo.token))
+    caller = await callers.find_caller(proxy, database.keys.token_digests(demo.token))
     assert caller.plan == "pro"
     assert set(caller.sealed_keys) == {provider.name for provider in load_providers()}
     # what its owner has changed stays

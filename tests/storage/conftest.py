@@ -15,6 +15,7 @@ from storage.accounts import NewAccount
 from storage.database import Database
 from storage.identifiers import uuid7
 from storage.ingest import LogWriter
+from storage.single_statements import SingleStatements
 
 
 @pytest.fixture
@@ -26,9 +27,9 @@ async def api(database) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def proxy(database) -> AsyncIterator[Database]:
-    """The database as a proxy process sees it."""
-    opened = Database(database.url(roles.PROXY))
+async def proxy(database) -> AsyncIterator[SingleStatements]:
+    """The database as a proxy process asks it."""
+    opened = SingleStatements(database.url(roles.PROXY))
     yield opened
     await opened.close()
 

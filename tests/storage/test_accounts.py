@@ -5,12 +5,11 @@ from storage.database import Database
 from storage.errors import AlreadyExists, InvalidValue, NotFound, SealingError
 from storage.identifiers import uuid7
 from storage.sealing import MasterKeys
-from storage.tokens import is_token
+from storage.tokens import is_token, new_token
 
 
 async def caller_of(proxy, keys, token):
-    async with proxy.system() as connection:
-        return await callers.find_caller(connection, keys.token_digests(token))
+    return await callers.find_caller(proxy, keys.token_digests(token))
 
 
 async def test_a_new_account_has_a_token_that_names_it(api, proxy, database):
@@ -117,3 +116,15 @@ async def test_an_administrator_changes_one_account_only(database, administrator
     await superuser.close()
     rows = administrator.execute("SELECT id, plan FROM metrion.accounts").fetchall()
     assert {row["id"]: row["plan"] for row in rows} == {one.id: "pro", other.id: "free"}
+
+
+@pytest.mark.parametrize("plan", ["free", "pro"])
+async def test_the_api_finds_the_account_but_no_keys(api, database, new_account, plan):
+    account = await new_account(plan)
+    async with api.system() as connection:
+        found = await accounts.account_by_token(
+            connection, database.keys.token_digests(account.token)
+        )
+        assert found == accounts.AccountCaller(account.id, plan)
+        nobody = database.keys.token_digests(new_token())
+        assert await accounts.account_by_token(connection, nobody) is None

@@ -1,7 +1,5 @@
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from storage import accounts, callers
 from storage.identifiers import uuid7
 from storage.sealing import MasterKeys
@@ -12,20 +10,15 @@ def this_month():
     return datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
-async def find(proxy, digests):
-    async with proxy.system() as connection:
-        return await callers.find_caller(connection, digests)
-
-
 async def test_an_unknown_token_is_nobody(proxy, database, new_account):
     await new_account()
-    assert await find(proxy, database.keys.token_digests(new_token())) is None
-    assert await find(proxy, []) is None
+    assert await callers.find_caller(proxy, database.keys.token_digests(new_token())) is None
+    assert await callers.find_caller(proxy, []) is None
 
 
 async def test_a_caller_without_keys_has_none(proxy, database, new_account):
     account = await new_account()
-    caller = await find(proxy, database.keys.token_digests(account.token))
+    caller = await callers.find_caller(proxy, database.keys.token_digests(account.token))
     assert caller == callers.Caller(account.id, "free", {}, this_month().date(), 0)
 
 
@@ -33,7 +26,7 @@ async def test_a_token_is_found_by_the_digest_of_an_older_master_key(api, proxy,
     old = MasterKeys.create(tmp_path / "old.key")
     account = await accounts.create_account(api, old, "ann@example.com")
     both = [bytes(32), *old.token_digests(account.token)]
-    assert (await find(proxy, both)).account_id == account.id
+    assert (await callers.find_caller(proxy, both)).account_id == account.id
 
 
 async def test_a_callers_repr_shows_no_sealed_key(proxy):
@@ -56,24 +49,12 @@ async def test_the_months_requests_count_what_was_forwarded(
             log_row(account.id, outcome="provider_error", status=500),
         ]
     )
-    caller = await find(proxy, database.keys.token_digests(account.token))
+    caller = await callers.find_caller(proxy, database.keys.token_digests(account.token))
     assert (caller.month, caller.month_requests) == (month.date(), 3)
 
 
 async def test_a_plan_without_a_limit_counts_nothing(proxy, database, writer, new_account, log_row):
     account = await new_account("pro")
     writer.write([log_row(account.id)])
-    caller = await find(proxy, database.keys.token_digests(account.token))
+    caller = await callers.find_caller(proxy, database.keys.token_digests(account.token))
     assert (caller.plan, caller.month_requests) == ("pro", 0)
-
-
-@pytest.mark.parametrize("plan", ["free", "pro"])
-async def test_the_api_finds_the_account_but_no_keys(api, database, new_account, plan):
-    account = await new_account(plan)
-    async with api.system() as connection:
-        found = await callers.account_by_token(
-            connection, database.keys.token_digests(account.token)
-        )
-        assert found == callers.AccountCaller(account.id, plan)
-        nobody = database.keys.token_digests(new_token())
-        assert await callers.account_by_token(connection, nobody) is None

@@ -10,9 +10,8 @@ OTHER = "sk-proj-fedcba9876543210wxyz"
 
 
 async def sealed_keys(proxy, database, account):
-    async with proxy.system() as connection:
-        digests = database.keys.token_digests(account.token)
-        return (await callers.find_caller(connection, digests)).sealed_keys
+    digests = database.keys.token_digests(account.token)
+    return (await callers.find_caller(proxy, digests)).sealed_keys
 
 
 async def test_a_key_is_sealed_for_the_proxy_and_shown_by_its_end(
@@ -25,7 +24,7 @@ async def test_a_key_is_sealed_for_the_proxy_and_shown_by_its_end(
         assert await keys.list_keys(connection) == [stored]
     sealed = await sealed_keys(proxy, database, account)
     assert KEY.encode() not in sealed["openai"]
-    opened = database.keys.open(sealed["openai"], keys.key_binding(account.id, "openai"))
+    opened = database.keys.open(sealed["openai"], callers.key_binding(account.id, "openai"))
     assert opened.decode() == KEY
 
 
@@ -38,7 +37,7 @@ async def test_a_key_replaces_the_one_before(api, proxy, database, new_account):
         assert await keys.list_keys(connection) == [second]
     assert second.created_at > first.created_at
     sealed = await sealed_keys(proxy, database, account)
-    opened = database.keys.open(sealed["openai"], keys.key_binding(account.id, "openai"))
+    opened = database.keys.open(sealed["openai"], callers.key_binding(account.id, "openai"))
     assert opened.decode() == OTHER
 
 
@@ -48,8 +47,8 @@ async def test_a_sealed_key_opens_nowhere_else(api, proxy, database, new_account
         await keys.set_key(connection, database.keys, account.id, "openai", KEY)
     sealed = (await sealed_keys(proxy, database, account))["openai"]
     for place in (
-        keys.key_binding(account.id, "mistral"),
-        keys.key_binding(other.id, "openai"),
+        callers.key_binding(account.id, "mistral"),
+        callers.key_binding(other.id, "openai"),
     ):
         with pytest.raises(SealingError):
             database.keys.open(sealed, place)

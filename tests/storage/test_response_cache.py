@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import response_cache, roles, rotation
+from storage import response_cache, retention, roles, rotation
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, SealingError
-from storage.response_cache import ResponseCache, StoredAnswer, delete_expired_answers
+from storage.response_cache import ResponseCache, StoredAnswer
+from storage.retention import delete_expired_answers
 from storage.sealing import MasterKeys
 from storage.single_statements import SingleStatements
 
@@ -118,7 +119,7 @@ async def test_what_is_over_is_deleted_by_a_job_and_by_the_next_answer(
 async def test_many_that_are_over_are_deleted_in_chunks(
     cache, account, administrator, database, monkeypatch
 ):
-    monkeypatch.setattr(response_cache, "_CHUNK_ROWS", 3)
+    monkeypatch.setattr(retention, "_CHUNK_ANSWERS", 3)
     for number in range(7):
         await cache.store(account, bytes([number]) * 32, ANSWER, WEEK)
     administrator.execute("UPDATE metrion.response_cache SET expires_at = now()")

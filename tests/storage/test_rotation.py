@@ -58,11 +58,10 @@ def secret(account_id, provider):
 async def check(proxy, api, ring, tokens):
     """Every token is found, shown, and leads to keys that open."""
     for account_id, token in tokens.items():
-        async with proxy.system() as connection:
-            caller = await callers.find_caller(connection, ring.token_digests(token))
+        caller = await callers.find_caller(proxy, ring.token_digests(token))
         assert caller.account_id == account_id
         for provider, sealed in caller.sealed_keys.items():
-            opened = ring.open(sealed, keys.key_binding(account_id, provider))
+            opened = ring.open(sealed, callers.key_binding(account_id, provider))
             assert opened.decode() == secret(account_id, provider)
         async with api.account(account_id) as connection:
             assert await accounts.reveal_token(connection, ring, account_id) == token
@@ -244,11 +243,13 @@ async def test_it_waits_for_those_who_still_use_the_old_ring(
     assert database.keys.active == 2
 
 
-async def test_nobody_else_can_change_a_sealed_value(api, proxy, tokens):
+async def test_nobody_else_can_change_a_sealed_value(api, database, tokens):
+    proxy = Database(database.url(roles.PROXY), pool_size=1)
     for place in rotation.SEALED_COLUMNS:
         async with proxy.system() as connection:
             with pytest.raises(Exception, match="permission denied"):
                 await connection.execute(select(place.column))
+    await proxy.close()
 
 
 # ---------------------------------------------------------------------------- moved values
@@ -276,11 +277,10 @@ async def test_a_key_that_was_moved_in_the_database_does_not_open(
     assert moved > 0
     refused = 0
     for account_id, token in tokens.items():
-        async with proxy.system() as connection:
-            caller = await callers.find_caller(connection, database.keys.token_digests(token))
+        caller = await callers.find_caller(proxy, database.keys.token_digests(token))
         for provider, sealed in caller.sealed_keys.items():
             with contextlib.suppress(SealingError):
-                opened = database.keys.open(sealed, keys.key_binding(account_id, provider))
+                opened = database.keys.open(sealed, callers.key_binding(account_id, provider))
                 assert opened.decode() == secret(account_id, provider)
                 continue
             refused += 1

@@ -32,8 +32,7 @@ from addons.replay_cache import ReplayCache
 from scripts.fake_provider.wire import ProtocolViolation, Request, RequestReader
 from scripts.proof.fuzzing.callers import PROVIDERS, Callers
 from scripts.proof.fuzzing.error_log import ErrorLog
-from storage.callers import Caller
-from storage.keys import key_binding
+from storage.callers import Caller, key_binding
 from storage.response_cache import StoredAnswer
 from storage.sealing import MasterKeys
 from storage.settings import Settings

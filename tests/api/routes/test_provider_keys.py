@@ -1,8 +1,7 @@
 import pytest
 
-from storage.callers import find_caller
-from storage.database import Database
-from storage.keys import key_binding
+from storage.callers import find_caller, key_binding
+from storage.single_statements import SingleStatements
 
 PATH = "/api/v1/provider-keys"
 KEY = "sk-proj-" + "0123456789abcdef" * 2 + "x7Qa"
@@ -39,9 +38,8 @@ async def test_a_key_goes_to_the_proxy_and_never_comes_back(ada, database, accou
     assert (answer.json()["last_four"], answer.json()["warning"]) == ("x7Qa", None)
     assert KEY not in answer.text + ada.get(PATH).text
     token = ada.post("/api/v1/token/reveal").json()["token"]
-    proxy = Database(database.url("metrion_proxy"))
-    async with proxy.system() as connection:
-        caller = await find_caller(connection, database.keys.token_digests(token))
+    proxy = SingleStatements(database.url("metrion_proxy"))
+    caller = await find_caller(proxy, database.keys.token_digests(token))
     await proxy.close()
     binding = key_binding(account_of(ada).id, "openai")
     assert database.keys.open(caller.sealed_keys["openai"], binding).decode() == KEY
