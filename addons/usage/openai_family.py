@@ -182,10 +182,10 @@ class ResponsesReader(Reader):
         said = object_of(answer)
         self.model = name_of(said.get("model")) or self.model
         tier = name_of(said.get("service_tier"))
-        self.usage = usage_of(object_of(said.get("usage")), tier) or self.usage
+        self.usage = usage_of(object_of(said.get("usage")), tier)
 
     def read_ends(self, body: Document) -> None:
         """Read an answer of which only the ends are there."""
         self.model = any_string(body, "model") or self.model
         tier = any_string(body, "service_tier")
-        self.usage = usage_of(last_object(body, "usage") or {}, tier) or self.usage
+        self.usage = usage_of(last_object(body, "usage") or {}, tier)

@@ -121,6 +121,34 @@ def test_usage_within_a_choice_is_another(streamed):
     assert meter.usage == TokenUsage(3, None, None, 4, None, "default")
 
 
+def test_what_a_stream_has_said_holds_when_a_later_chunk_does_not_say_it(streamed):
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    error = b'data: {"error": {"message": "Oops"}}\n\n'
+    meter = streamed(
+        "openai.chat", WORD + chunk(model="", service_tier=None, usage=usage) + error + WORD + USAGE
+    )
+    assert meter.usage == TokenUsage(1100, 1024, None, 50, 0, "default")
+    assert (meter.model, meter.error_message) == ("gpt-4o-2024-08-06", "Oops")
+    assert streamed("openai.chat", USAGE + error).usage == meter.usage
+
+
+def test_a_chunk_too_long_to_be_kept_is_read_by_its_ends(streamed):
+    sound = [{"index": 0, "delta": {"audio": {"data": "UklGR" * WHOLE_BYTES}}}]
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    meter = streamed("openai.chat", WORD + chunk(service_tier="flex", choices=sound, usage=usage))
+    assert meter.usage == TokenUsage(3, None, None, 4, None, "flex")
+    # one that says nothing takes nothing back
+    silent = chunk(model=None, service_tier=None, choices=sound, usage=None)
+    meter = streamed("openai.chat", WORD + silent + DONE)
+    assert (meter.usage, meter.model, meter.complete) == (None, "gpt-4o-2024-08-06", True)
+    meter = streamed("openai.chat", WORD + silent + chunk(service_tier=None, usage=usage))
+    assert meter.usage == TokenUsage(3, None, None, 4, None, "default")
+
+
+def test_done_may_have_spaces_behind_it(streamed):
+    assert streamed("openai.chat", WORD + b"data: [DONE] \n\n").complete
+
+
 def test_chat_stream_cut_in_the_middle_reports_nothing(streamed):
     meter = streamed("openai.chat", WORD * 50 + USAGE[:80])
     assert (meter.usage, meter.complete) == (None, False)
@@ -231,6 +259,10 @@ def test_failed_response_stream_says_why(streamed):
     assert (meter.error_message, meter.usage, meter.complete) == ("Oops.", None, True)
     meter = streamed("openai.responses", response_event("error", 1, message="Broken.", code="x"))
     assert (meter.error_message, meter.complete) == ("Broken.", False)
+    body = response_event("error", 1, message="Broken.") + response_event(
+        "response.failed", 2, response=RUNNING
+    )
+    assert streamed("openai.responses", body).error_message == "Broken."
 
 
 def test_a_last_event_with_a_picture_in_it_is_read_by_its_ends(streamed):
@@ -239,6 +271,15 @@ def test_a_last_event_with_a_picture_in_it_is_read_by_its_ends(streamed):
     meter = streamed("openai.responses", event)
     assert meter.usage == TokenUsage(5036, 4096, 0, 1087, 1024, "default")
     assert (meter.model, meter.complete) == ("gpt-5-2025-08-07", True)
+
+
+def test_the_model_that_began_is_known_if_the_last_event_does_not_name_it(streamed):
+    begun = response_event("response.created", 0, response=RUNNING)
+    for text in ("Hi", "word" * WHOLE_BYTES):
+        output = [{"type": "message", "content": [{"type": "output_text", "text": text}]}]
+        ended = response_event("response.completed", 9, response={"output": output})
+        meter = streamed("openai.responses", begun + ended)
+        assert (meter.usage, meter.model, meter.complete) == (None, "gpt-5-2025-08-07", True)
 
 
 def test_embeddings_have_no_output_tokens_which_is_zero(metered, cost_of, usd):
@@ -251,6 +292,9 @@ def test_embeddings_have_no_output_tokens_which_is_zero(metered, cost_of, usd):
     meter = metered("openai.embeddings", json.dumps(body).encode())
     assert meter.usage == TokenUsage(8, None, None, 0, None)
     assert cost_of("openai", meter) == usd((8, "0.02"))
+    body["usage"] = {"prompt_tokens": 8}
+    meter = metered("openai.embeddings", json.dumps(body).encode())
+    assert meter.usage == TokenUsage(8, None, None, 0, None)
     body["usage"] = {}
     assert metered("openai.embeddings", json.dumps(body).encode()).usage is None
 
@@ -323,6 +367,14 @@ def test_an_error_in_the_middle_of_a_stream(streamed):
     error = b'data: {"error": {"message": "The server had an error", "type": "server_error"}}\n\n'
     meter = streamed("openai.chat", WORD * 3 + error)
     assert (meter.error_message, meter.complete) == ("The server had an error", False)
+
+
+def test_an_error_stands_within_the_first_64_bytes_of_an_event(streamed):
+    # further behind it may be an answer's own: not looked for in each word of a stream
+    for place, message in ((57, "Oops"), (58, None)):
+        error = b'{"id": "'.ljust(place - 3, b"x") + b'", "error": {"message": "Oops"}}'
+        meter = streamed("openai.chat", WORD + b"data: " + error + b"\n\n")
+        assert meter.error_message == message
 
 
 def test_a_list_of_models_uses_nothing(metered):
