@@ -8,28 +8,16 @@ the tokens of its advisor model.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 
-import genai_prices
-from genai_prices.data_snapshot import DataSnapshot, get_snapshot
-from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
-
 from storage.custom_prices import CustomPrices
-from storage.rates import NO_USAGE, Rates, TokenUsage, cost
+from storage.rates import NO_USAGE, PriceList, Rates, TokenUsage, cost
 
 __all__ = ["NO_USAGE", "Price", "PriceBook", "TokenUsage"]
 
-_CATALOGUE_NAMES = {
-    "openai": "openai",
-    "anthropic": "anthropic",
-    "gemini": "google",
-    "mistral": "mistral",
-    "grok": "x-ai",
-}
-_USUAL_TIERS = {"auto", "default", "standard", "on_demand"}
 _MAX_MODEL_NAME = 200
 _REMEMBERED_MODELS = 4096
 
@@ -47,22 +35,6 @@ class Price:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class _PriceList:
-    """One model's rates on one day.
-
-    The highest step whose start the input exceeds holds for all of the request's tokens: that is
-    how providers sell long contexts.
-    """
-
-    steps: tuple[tuple[int, Rates], ...]  # descending by start; the last starts below zero
-    source: str
-
-    def rates_for(self, input_tokens: int) -> Rates:
-        lowest = self.steps[-1][1]
-        return next((rates for start, rates in self.steps if input_tokens > start), lowest)
-
-
 class PriceBook:
     """Prices of all providers; safe to use from several threads.
 
@@ -76,15 +48,16 @@ class PriceBook:
             SettingsError: the file is wrong; the message says how to mend it.
         """
         self._custom = CustomPrices.load(prices_file) if prices_file else None
-        self._source = f"genai-prices {genai_prices.__version__}"
         # Per instance, not per class: the operator's prices belong to this one.
-        self._find: Callable[[str, str, str, date], _PriceList | None] = lru_cache(
+        self._find: Callable[[str, str, str, date], PriceList | None] = lru_cache(
             _REMEMBERED_MODELS
         )(self._look_up)
 
     def warm(self) -> None:
         """Load the catalogue, which takes half a second the first time."""
-        get_snapshot()
+        from storage import price_catalogue  # noqa: PLC0415 - see its docstring
+
+        price_catalogue.load()
 
     def price(
         self, provider: str, model: str | None, usage: TokenUsage, at: datetime
@@ -112,84 +85,17 @@ class PriceBook:
         amount = cost(rates, usage)
         return None if amount is None else Price(amount, price_list.source)
 
-    def _look_up(self, provider: str, model: str, tier: str, day: date) -> _PriceList | None:
+    def _look_up(self, provider: str, model: str, tier: str, day: date) -> PriceList | None:
+        from storage import price_catalogue  # noqa: PLC0415 - see its docstring
+
         name = model.removeprefix("models/")  # Gemini's resource names
-        snapshot = get_snapshot()
-        catalogue = _catalogue_of(snapshot, provider)
-        listed = catalogue.find_model(name, all_providers=snapshot.providers) if catalogue else None
+        listed = price_catalogue.find_model(provider, name)
         if self._custom:
-            names = (name, listed.id) if listed else (name,)
+            names = (name, listed.model.id) if listed else (name,)
             own = self._custom.find(provider, names, day)
             if own is not None:
-                return _PriceList(((-1, own),), self._custom.source)
-        if catalogue is None or listed is None:
-            return None
-        return self._from_catalogue(catalogue, listed, tier, day)
-
-    def _from_catalogue(
-        self, catalogue: Provider, model: ModelInfo, tier: str, day: date
-    ) -> _PriceList | None:
-        # No provider of ours has prices that depend on the time of day; a test watches that.
-        moment = datetime.combine(day, time(12), UTC)
-        context: dict[str, str] = {}
-        source = self._source
-        if tier and tier not in _USUAL_TIERS:
-            if _lists_tier(catalogue, model, tier, moment):
-                context = _tier_context(tier)
-            else:
-                source = f"{source} ({tier} tier not listed: standard price)"
-        prices = model.get_prices(moment, context)
-        steps = _steps(prices)
-        return _PriceList(steps, source) if steps else None
-
-
-def _catalogue_of(snapshot: DataSnapshot, provider: str) -> Provider | None:
-    wanted = _CATALOGUE_NAMES.get(provider)
-    return next((p for p in snapshot.providers if p.id == wanted), None)
-
-
-def _tier_context(tier: str) -> dict[str, str]:
-    """The catalogue files tiers under three headings, with no name under two of them."""
-    return {"service_tier": tier, "speed": tier, "processing": tier}
-
-
-def _lists_tier(catalogue: Provider, model: ModelInfo, tier: str, moment: datetime) -> bool:
-    # A model borrowed from another provider's list has that provider's tiers, not this one's.
-    if not any(model is own for own in catalogue.models):
-        return False
-    context = _tier_context(tier)
-    return any(
-        (variant.constraint is None or variant.constraint.active(moment))
-        and all(context.get(key) == value for key, value in variant.when.items())
-        for variant in model.price_variants or ()
-    )
-
-
-def _steps(prices: ModelPrice) -> tuple[tuple[int, Rates], ...]:
-    """Spell a model's tiered prices out: one set of plain rates per range of input tokens."""
-    # The attributes of a ModelPrice are its prices by name; it offers no other way to list them.
-    named: dict[str, Decimal | TieredPrices] = {
-        name: price for name, price in vars(prices).items() if price is not None
-    }
-    if "input_mtok" not in named:
-        return ()  # sold by the minute, the page or the character
-    starts = {
-        tier.start
-        for price in named.values()
-        if isinstance(price, TieredPrices)
-        for tier in price.tiers
-    }
-    return tuple(
-        (start, {name: _rate_above(price, start) for name, price in named.items()})
-        for start in sorted({-1, *starts}, reverse=True)
-    )
-
-
-def _rate_above(price: Decimal | TieredPrices, start: int) -> Decimal:
-    if isinstance(price, Decimal):
-        return price
-    reached = [tier for tier in price.tiers if tier.start <= start]
-    return max(reached, key=lambda tier: tier.start).price if reached else price.base
+                return PriceList(((-1, own),), self._custom.source)
+        return None if listed is None else listed.price_list(tier, day)
 
 
 def _has_unpriced_audio(rates: Rates, usage: TokenUsage) -> bool:

@@ -88,6 +88,27 @@ NO_USAGE = TokenUsage(0, 0, 0, 0, 0)
 """What a request used that no model worked on: a list of models, a count of tokens, a cache hit."""
 
 
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """One model's rates on one day.
+
+    The highest step whose start the input exceeds holds for all of the request's tokens: that is
+    how providers sell long contexts.
+
+    Attributes:
+        steps: where each begins and its rates; descending by start, the last starts below zero.
+        source: where the rates are from and of when.
+    """
+
+    steps: tuple[tuple[int, Rates], ...]
+    source: str
+
+    def rates_for(self, input_tokens: int) -> Rates:
+        """Return the rates for a request with so many input tokens."""
+        lowest = self.steps[-1][1]
+        return next((rates for start, rates in self.steps if input_tokens > start), lowest)
+
+
 def cost(rates: Rates, usage: TokenUsage) -> Decimal | None:
     """Return USD, to 12 digits; None when it cannot be known.
 
