@@ -121,7 +121,8 @@ class Cluster:
 
     def _make(self) -> str:
         name = f"metrion_{secrets.token_hex(6)}"
-        self._execute("CREATE DATABASE {} TEMPLATE {}", name, self._template)
+        # its files, not its pages one by one through the write-ahead log: a third of the work
+        self._execute("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, self._template)
         with psycopg.connect(self.url_of(name).get_secret_value()) as administrator:
             migrate.grant_database(administrator)
         return name
