@@ -27,6 +27,13 @@ PACKERS = {
 ENCODINGS = sorted({name.split()[0] for name in PACKERS})
 
 
+def pieces_of(encoding: str, packed: bytes, most: int = 0) -> list[bytes]:
+    """What one chunk gives; with `most`, as if so much were not too much yet."""
+    inflater = Inflater(encoding)
+    inflater._budget = max(inflater._budget, most)
+    return list(inflater.feed(packed))
+
+
 def inflated(encoding: str, packed: bytes, step: int) -> bytes:
     inflater = Inflater(encoding)
     return b"".join(
@@ -45,11 +52,7 @@ def test_every_encoding_in_any_pieces(name, step):
 
 @pytest.mark.parametrize("name", PACKERS)
 def test_bombs_are_given_up_in_bounded_memory(name):
-    bomb = (
-        PACKERS[name](bytes(40_000_000))
-        if name != "br"
-        else brotli.compress(bytes(10**8), quality=3)
-    )
+    bomb = PACKERS[name](bytes(10**7)) if name != "br" else brotli.compress(bytes(10**7), quality=3)
     inflater = Inflater(name.split()[0])
     largest = total = 0
 
@@ -65,6 +68,34 @@ def test_bombs_are_given_up_in_bounded_memory(name):
     assert total <= 250 * 65536 + 1024 * 1024
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "most"),
+    [
+        ("gzip", 10**6, 64 * 1024),
+        ("deflate", 10**6, 64 * 1024),
+        ("deflate raw", 10**6, 64 * 1024),
+        ("zstd", 2 * 10**7, 4 * 1024 * 1024),
+    ],
+)
+def test_pieces_are_bounded(name, size, most):
+    pieces = pieces_of(name.split()[0], PACKERS[name](bytes(size)), size)
+    assert sum(map(len, pieces)) == size
+    assert max(map(len, pieces)) == most
+
+
+def test_a_mebibyte_and_250_times_what_came_is_not_too_much():
+    packed_bytes = len(zstandard.ZstdCompressor().compress(bytes(1_060_000)))
+    most = 1_048_576 + 250 * packed_bytes
+    for size in (most, most + 1):
+        packed = zstandard.ZstdCompressor().compress(bytes(size))
+        assert len(packed) == packed_bytes
+        if size == most:
+            assert sum(map(len, pieces_of("zstd", packed))) == most
+        else:
+            with pytest.raises(InflateError, match="more than 250 times its compressed size"):
+                pieces_of("zstd", packed)
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_what_is_not_compressed_is_said_so(encoding):
     with pytest.raises(InflateError):
@@ -73,8 +104,9 @@ def test_what_is_not_compressed_is_said_so(encoding):
 
 @pytest.mark.parametrize("encoding", ["gzip, br", "compress", "x" * 1000])
 def test_unknown_encodings(encoding):
-    with pytest.raises(InflateError, match="not known"):
+    with pytest.raises(InflateError, match="not known") as caught:
         Inflater(encoding)
+    assert len(str(caught.value)) < 80  # it goes to a log
 
 
 @given(st.sampled_from(ENCODINGS), st.lists(st.binary(max_size=100)))
