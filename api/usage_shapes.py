@@ -11,12 +11,13 @@ from api.usage_models import (
     UsageRange,
 )
 from storage.filters import Window
-from storage.latency import Latencies, Measure, average, percentile
+from storage.latency import Histogram, Latencies, Measure, average, percentile, percentiles
 from storage.usage import NOTHING, Group, Sums, name_of
 
 MOST_SERIES = 7
 MOST_BARS = 50
 MOST_ROWS = 200
+_PERCENTILES = (0.5, 0.95, 0.99)
 _MS_DIGITS = 3
 _DIGITS = 6
 _TO_THE_CENT = 1000
@@ -126,12 +127,15 @@ def dearest(groups: Iterable[Group]) -> list[Group]:
     )
 
 
-def percentile_series(window: Window, found: Latencies, share: float) -> list[float | None]:
-    """Return the latency's percentile for each hour or day."""
-    return [
-        rounded(percentile(found.by_moment.get(("latency", place), {}), share))
-        for place in range(window.count)
-    ]
+def percentile_series(window: Window, found: Latencies) -> list[list[float | None]]:
+    """Return the latency's p50, p95 and p99 for each hour or day: a series of each."""
+    moments = [found.by_moment.get(("latency", place), {}) for place in range(window.count)]
+    return list(map(list, zip(*map(shown_percentiles, moments), strict=True)))
+
+
+def shown_percentiles(histogram: Histogram) -> list[float | None]:
+    """Return p50, p95 and p99."""
+    return [rounded(ms) for ms in percentiles(histogram, _PERCENTILES)]
 
 
 def average_series(window: Window, found: Latencies, measure: Measure) -> list[float | None]:
@@ -143,19 +147,23 @@ def average_series(window: Window, found: Latencies, measure: Measure) -> list[f
 
 def latency_by_model(found: Latencies) -> list[ModelLatency]:
     """Return the models' latencies, the busiest first."""
-    models = [
-        ModelLatency(
-            model=model or None,
-            provider=provider,
-            requests=sum(histogram.values()),
-            p50=rounded(percentile(histogram, 0.5)),
-            p95=rounded(percentile(histogram, 0.95)),
-            p99=rounded(percentile(histogram, 0.99)),
-            ttfb_p50=rounded(percentile(found.by_model.get(("ttfb", provider, model), {}), 0.5)),
+    models: list[ModelLatency] = []
+    for (measure, provider, model), histogram in found.by_model.items():
+        if measure != "latency":
+            continue
+        p50, p95, p99 = shown_percentiles(histogram)
+        ttfb = found.by_model.get(("ttfb", provider, model), {})
+        models.append(
+            ModelLatency(
+                model=model or None,
+                provider=provider,
+                requests=sum(histogram.values()),
+                p50=p50,
+                p95=p95,
+                p99=p99,
+                ttfb_p50=rounded(percentile(ttfb, 0.5)),
+            )
         )
-        for (measure, provider, model), histogram in found.by_model.items()
-        if measure == "latency"
-    ]
     models.sort(key=lambda each: (-each.requests, each.provider or "", each.model or ""))
     return models[:MOST_ROWS]
 

@@ -6,7 +6,7 @@ histogram is one number, twelve digits to a bucket, so that the database can add
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
@@ -47,15 +47,25 @@ class Latencies:
 
 def percentile(histogram: Histogram, share: float) -> float | None:
     """Return the time (ms) that `share` of the requests did not exceed; None: there is none."""
+    return percentiles(histogram, (share,))[0]
+
+
+def percentiles(histogram: Histogram, shares: Sequence[float]) -> list[float | None]:
+    """Return the time (ms) for each share; they are in ascending order."""
     total = sum(histogram.values())
     if not total:
-        return None
-    rank, before = share * total, 0
-    for bucket, count in sorted(histogram.items()):
-        if before + count >= rank and count:
-            return 2 ** ((bucket + (rank - before) / count) / _PER_OCTAVE)
-        before += count
-    return 2 ** ((max(histogram) + 1) / _PER_OCTAVE)
+        return [None] * len(shares)
+    counts = iter(sorted(histogram.items()))
+    bucket, count = next(counts)
+    before = 0
+    found: list[float | None] = []
+    for share in shares:
+        rank = share * total
+        while before + count < rank or not count:
+            before += count
+            bucket, count = next(counts)
+        found.append(2 ** ((bucket + (rank - before) / count) / _PER_OCTAVE))
+    return found
 
 
 def average(histogram: Histogram) -> float | None:

@@ -68,13 +68,11 @@ class Question:
         only: which of `SUMS` and of what is beside them: they are what it takes time for;
             `REQUESTERS` alone takes little, by `begin` or nothing. A series comes with the sum that
             it is of.
-        and_all: also of all together: the answer that has no value of `by`.
     """
 
     window: Window
     by: tuple[str, ...] = ()
     only: Sequence[str] = SUMS
-    and_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,11 @@ class Source:
     table: str
     kind: str | None
     begin: str
+
+    @property
+    def is_by_requester(self) -> bool:
+        """Whether each requester has one record for an hour or day."""
+        return self.kind is not None and self.kind.endswith("_requesters")
 
 
 async def ask(
@@ -124,24 +127,25 @@ class _Statement:
         if REQUESTERS in question.only:
             dimensions |= {"requester"}
         source = source_of(question.window, dimensions)
-        rows, begin = self._rows(number, question.window, source), source.begin
+        rows, begin, sums = self._rows(number, question.window, source), source.begin, dict(_SUMS)
         if source.begin == "day":
             begin = "(day::timestamp AT TIME ZONE 'UTC')"
         if not _SERIES.keys().isdisjoint(question.only):
             names = ", ".join(question.by)
-            sums = ", ".join(f"{_sum(name)} AS {name}" for name in question.only if name in SUMS)
-            cells = f"SELECT {begin} AS begin, {names}, {sums} FROM {rows} GROUP BY 1, {names}"  # noqa: S608
+            parts = ", ".join(f"{_SUMS[name]} AS {name}" for name in question.only if name in SUMS)
+            cells = f"SELECT {begin} AS begin, {names}, {parts} FROM {rows} GROUP BY 1, {names}"  # noqa: S608
             rows, begin = f"({cells}) AS cells", "begin"
         elif question.only == (REQUESTERS,):
-            # who was there when: far fewer than records, and they alone are sorted to be counted
-            moment = f"{begin} AS begin, " if question.by else ""
-            rows = f"(SELECT DISTINCT {moment}requester FROM {rows}) AS cells"  # noqa: S608
-            begin = "begin"
+            # who was there when, once each: to count different ones, all rows would be sorted
+            if not (question.by and source.is_by_requester):
+                moment = f"{begin} AS begin, " if question.by else ""
+                rows, begin = f"(SELECT DISTINCT {moment}requester FROM {rows}) AS cells", "begin"  # noqa: S608
+            sums[REQUESTERS] = "count(nullif(requester, ''))"
         keys = {name: begin if name == "begin" else name for name in question.by}
-        expressions = keys | {name: _sum(name) for name in question.only}
+        expressions = keys | {name: sums[name] for name in question.only}
         answers = [f"{expressions.get(name, 'NULL')}::{_TYPES[name]}" for name in self.columns]
-        groups = f"GROUPING SETS (({', '.join(keys.values())}){', ()' if question.and_all else ''})"
-        return f"SELECT {number}, {', '.join(answers)} FROM {rows} GROUP BY {groups}"  # noqa: S608
+        groups = f"GROUP BY ({', '.join(keys.values())})"
+        return f"SELECT {number}, {', '.join(answers)} FROM {rows} {groups}"  # noqa: S608
 
     def _rows(self, number: int, window: Window, source: Source) -> str:
         """Return the table and the condition that a record is meant."""
@@ -178,19 +182,16 @@ class _Statement:
             yield f"({' OR '.join(places)})"
 
 
-def _sum(name: str) -> str:
-    match name:
-        case "last_at":
-            return "max(last_at)"
-        case "requesters":
-            return "count(DISTINCT nullif(requester, ''))"
-        case "cost_series" | "request_series":
-            # extract() would make numerics of the seconds: twice the time
-            return f"json_object_agg(date_part('epoch', begin)::bigint, {_SERIES[name]})"
-        case _:
-            return f"sum({name})"
-
-
+_SUMS: Final = {
+    **{name: f"sum({name})" for name in (*SUMS, *HISTOGRAMS)},
+    "last_at": "max(last_at)",
+    REQUESTERS: "count(DISTINCT nullif(requester, ''))",
+    **{
+        # extract() would make numerics of the seconds: twice the time
+        name: f"json_object_agg(date_part('epoch', begin)::bigint, {summed})"
+        for name, summed in _SERIES.items()
+    },
+}
 _TYPES: Final = {
     "begin": "timestamptz",
     **dict.fromkeys(("provider", "model", "requester"), "text"),

@@ -54,6 +54,7 @@ from api.usage_shapes import (
     range_of,
     requests_over_time,
     rounded,
+    shown_percentiles,
     timestamps_of,
     total_of,
 )
@@ -61,7 +62,7 @@ from storage import usage
 from storage.accounts import get_account
 from storage.database import Transaction
 from storage.filters import Window
-from storage.latency import average, latencies, percentile
+from storage.latency import average, latencies
 from storage.logs import recent_errors
 from storage.records import COST_SERIES, REQUEST_SERIES, REQUESTERS, Question
 from storage.usage import Group, Sums, busiest, month_of, regrouped
@@ -96,7 +97,8 @@ async def overview(
             models=Question(window, ("provider", "model"), (*_FEW, COST_SERIES)),
             statuses=Question(window, ("status",), ("requests",)),
             before=Question(window.previous),
-            people=Question(window, ("begin",), (REQUESTERS,), and_all=True),
+            people=Question(window, (), (REQUESTERS,)),
+            people_then=Question(window, ("begin",), (REQUESTERS,)),
             people_before=Question(window.previous, (), (REQUESTERS,)),
         )
         currency = await _currency(services, connection)
@@ -206,21 +208,22 @@ async def latency(
     async with services.database.account(caller.account_id) as connection:
         found = await latencies(connection, window, wanted)
         currency = await _currency(services, connection)
-    overall, before = found.overall("latency"), found.previous
+    p50, p95, p99 = percentile_series(window, found)
+    overall, previous = map(shown_percentiles, (found.overall("latency"), found.previous))
     return LatencyUsage(
         range=range_of(window),
         currency=currency,
         timestamps=timestamps_of(window),
-        p50=percentile_series(window, found, 0.5),
-        p95=percentile_series(window, found, 0.95),
-        p99=percentile_series(window, found, 0.99),
+        p50=p50,
+        p95=p95,
+        p99=p99,
         overall=Percentiles(
-            p50=rounded(percentile(overall, 0.5)),
-            p95=rounded(percentile(overall, 0.95)),
-            p99=rounded(percentile(overall, 0.99)),
-            previous_p50=rounded(percentile(before, 0.5)),
-            previous_p95=rounded(percentile(before, 0.95)),
-            previous_p99=rounded(percentile(before, 0.99)),
+            p50=overall[0],
+            p95=overall[1],
+            p99=overall[2],
+            previous_p50=previous[0],
+            previous_p95=previous[1],
+            previous_p99=previous[2],
         ),
         by_model=latency_by_model(found),
         ttfb=MeasureSeries(
@@ -363,12 +366,10 @@ def _tokens(moments: list[Sums], total: Sums) -> TokenSeries:
 
 
 def _people(window: Window, found: Mapping[str, list[Group]], before: Sums) -> RequesterCounts:
-    moments = [each for each in found["people"] if each.begin is not None]
-    (everybody,) = (each.sums for each in found["people"] if each.begin is None)
     return RequesterCounts(
-        total=everybody.requesters,
+        total=total_of(found["people"]).requesters,
         previous=total_of(found["people_before"]).requesters if before.requests else None,
-        values=[sums.requesters for sums in moments_of(window, moments)],
+        values=[sums.requesters for sums in moments_of(window, found["people_then"])],
     )
 
 

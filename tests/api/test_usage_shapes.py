@@ -62,9 +62,9 @@ def test_latencies_are_series_and_rows():
         },
         previous={},
     )
-    p50 = shapes.percentile_series(WINDOW, found, 0.5)
-    assert p50[0] is p50[2] is None
-    assert 1 < (p50[1] or 0) < 1.2
+    p50, p95, p99 = shapes.percentile_series(WINDOW, found)
+    assert p50[0] is p50[2] is p99[0] is None
+    assert 1 < (p50[1] or 0) < (p95[1] or 0) < (p99[1] or 0) < 1.2
     assert shapes.average_series(WINDOW, found, "ttfb")[:2] == [None, None]
     first, second = shapes.latency_by_model(found)
     assert (first.model, first.requests) == ("g", 9)

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.filters import DAY, Filter, Window
-from storage.latency import average, histogram, latencies, merged, percentile, unpacked
+from storage.latency import (
+    average,
+    histogram,
+    latencies,
+    merged,
+    percentile,
+    percentiles,
+    unpacked,
+)
 
 HISTOGRAMS = st.dictionaries(st.integers(-40, 84), st.integers(1, 10**6), min_size=1)
 
@@ -19,6 +27,7 @@ def bucket(ms: float) -> int:
 @given(HISTOGRAMS, st.lists(st.floats(0.01, 1), min_size=2, max_size=2).map(sorted))
 def test_percentiles_grow_and_stay_inside(histogram, shares):
     low, high = (percentile(histogram, share) for share in shares)
+    assert percentiles(histogram, shares) == [low, high]
     assert 2 ** (min(histogram) / 4) <= low <= high
     assert high <= 2 ** ((max(histogram) + 1) / 4) * (1 + 1e-9)
     assert 2 ** (min(histogram) / 4) <= average(histogram) <= 2 ** ((max(histogram) + 1) / 4)
@@ -26,6 +35,7 @@ def test_percentiles_grow_and_stay_inside(histogram, shares):
 
 def test_of_nothing_there_is_none():
     assert percentile({}, 0.5) is None
+    assert percentiles({0: 0}, (0.5, 0.9)) == [None, None]
     assert average({}) is None
     assert merged([]) == {}
 
