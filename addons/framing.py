@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 
 import h11
-from h11._readers import ChunkedReader, ContentLengthReader, Http10Reader
+from h11._readers import ChunkedReader, Http10Reader
 from h11._receivebuffer import ReceiveBuffer
 
 from addons.exchange import Headers
@@ -28,15 +28,13 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 # Origin-form only: a request that names a host (absolute-form, CONNECT) is not for a gateway.
 _REQUEST_LINE = re.compile(rb"([A-Za-z]{1,20}) (/[!-~]{0,8191}) (HTTP/1\.[01])\Z")
 _STATUS_LINE = re.compile(rb"(HTTP/1\.[01])[ \t]+(\d{3})(?:[ \t]+([^\r\x00]*))?\Z")
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FIELD = re.compile(rb"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r\n\x00]*)$", re.MULTILINE)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 _PLAIN_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,6})\r\n")
 _LINE_END = b"\r\n"
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,14}")
-_BAD_REQUEST = 400
-_TOO_LARGE = 431
-_SWITCHING_PROTOCOLS = 101
-_OK = 200
+_BAD_REQUEST, _TOO_LARGE = 400, 431
+_SWITCHING_PROTOCOLS, _OK = 101, 200
 _WITHOUT_BODY = (204, 304)
 
 UNTIL_CLOSE = -1
@@ -120,7 +118,8 @@ def read_request_head(buffer: ReceiveBuffer) -> RequestHead | None:
     Raises:
         MalformedHeadError: it never will be acceptable.
     """
-    received = bytes(buffer)
+    if not (received := bytes(buffer)):
+        return None
     # RFC 9112 section 2.2: an empty line before the request line is ignored. Many are no request.
     empty = _EMPTY_LINES.match(received)
     start = empty.end() if empty else 0
@@ -243,13 +242,11 @@ def _fields(lines: list[bytes]) -> Headers:
     Raises:
         ValueError: a line is none; folded lines (RFC 9112 section 5.2) are none.
     """
-    fields: Headers = []
-    for line in lines[1:]:
-        name, colon, value = line.partition(b":")
-        if not colon or not _NAME.fullmatch(name) or b"\r" in value or b"\x00" in value:
-            raise ValueError("header line")
-        fields.append((name, value.strip(b" \t")))
-    return fields
+    # All at once takes a third of the time; in no line is there a line feed.
+    found: Headers = _FIELD.findall(b"\n".join(lines[1:]))
+    if len(found) != len(lines) - 1:
+        raise ValueError("header line")
+    return [(name, value.strip(b" \t")) for name, value in found]
 
 
 def _length(value: bytes) -> int:
@@ -336,15 +333,14 @@ class BodyReader:
     """
 
     def __init__(self, size: int | None, *, of_request: bool = False) -> None:
-        self._reader: ChunkedReader | _StrictChunkedReader | ContentLengthReader | Http10Reader
+        self._reader: ChunkedReader | _StrictChunkedReader | Http10Reader | None = None
+        self._left = size or 0  # in bytes, where they are known: nothing is parsed there
         # Of an answer: what comes next is a chunk's size, and h11 has nothing of it.
         self._is_between_chunks = size is None and not of_request
         if size is None:
             self._reader = _StrictChunkedReader() if of_request else ChunkedReader()
         elif size == UNTIL_CLOSE:
             self._reader = Http10Reader()
-        else:
-            self._reader = ContentLengthReader(size)
 
     def read(self, buffer: ReceiveBuffer) -> tuple[bytes, bool]:
         """Take what there is of the body out of the buffer: its bytes, and whether it has ended.
@@ -354,10 +350,14 @@ class BodyReader:
         Raises:
             MalformedBodyError: the chunks are none, or one's head or the trailers have no end.
         """
+        if (reader := self._reader) is None:
+            data = bytes(buffer.maybe_extract_at_most(self._left) or b"")
+            self._left -= len(data)
+            return data, not self._left
         pieces: list[bytes] = []
         self._is_between_chunks &= not buffer  # h11 may take the size of a chunk that is to come
         try:
-            while (event := self._reader(buffer)) is not None:
+            while (event := reader(buffer)) is not None:
                 if isinstance(event, h11.EndOfMessage):
                     return b"".join(pieces), True
                 pieces.append(bytes(event.data))

@@ -60,7 +60,7 @@ class Relay:
         self._head: RequestHead | None = None
         self._request_done = False
         self._step: Step | None = None
-        self._then: Callable[[], None] = self._forward
+        self._then: Callable[[], None] | None = None
         self.has_left = False
         self._body: list[bytes] = []
         self._body_bytes = self._passed_bytes = 0
@@ -166,8 +166,9 @@ class Relay:
 
     def step_done(self) -> None:
         """The step that the wire waited for has finished."""
-        task, self._step = self._step, None
-        if task is None:
+        # Let go of: what leads back to this relay would keep it until garbage is collected.
+        task, then, self._step, self._then = self._step, self._then, None, None
+        if task is None or then is None:
             return
         answer = self.policy.outcome_of(self.exchange, task)
         if self._view is None:
@@ -175,7 +176,7 @@ class Relay:
         if self.has_left:
             self.client_left()
         elif answer is None:
-            self._then()
+            then()
         else:
             self._send_answer(answer)
 

@@ -1,6 +1,8 @@
 """The way of one request without sockets: what is asked of the gateway, what leaves, and when."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -164,6 +166,37 @@ async def test_a_request_and_its_answer(relay_of):
     assert policy.ends == [Outcome.OK]
     assert wire.said[4:] == [b"cd", "send_end", "dropped"]
     assert relay.phase is Phase.DONE
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_nothing_of_it_waits_for_the_garbage_collector(relay_of, waits):
+    async def step():
+        await asyncio.sleep(0) if waits else None
+
+    relay, wire, _ = relay_of(admit=step, check=step)
+    gc.disable()  # it may not come in between
+    try:
+        relay.tell(relay.head, RequestHead(b"POST", b"/p", b"HTTP/1.1", [], 2), "::1")
+        await settle(relay)
+        relay.tell(relay.body, b"{}")
+        relay.tell(relay.body_end)
+        await settle(relay)
+        for what, *details in ((relay.answer_head, OK), (relay.answer_data, b"abcd")):
+            relay.tell(what, *details)
+        relay.tell(relay.answer_end)
+        assert wire.said[-1] == "dropped"
+        kept = weakref.ref(relay)
+        del relay, wire.relay, what
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+async def settle(relay: Relay) -> None:
+    """Until no step is under way."""
+    while relay.is_waiting:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(
