@@ -22,8 +22,9 @@ _OVERDONE = (
     "a chunk line does not end",
 )
 # What the gateway answers with an error and then reads on: methods in small letters (405), and
-# fragments (400, or gone with the key that they are in).
-_ODD_LINE = re.compile(rb"(?:[a-z][A-Za-z]* /[!-~]*| /[!-~]*#[!-~]*) HTTP/1\.[01]\r\n")
+# fragments (400, or gone with the key that they are in). A method's last letters will do: without
+# a bound, a field of 70,000 letters is looked through from each of them to its end.
+_ODD_LINE = re.compile(rb"(?:[a-z][A-Za-z]{0,30} /[!-~]*| /[!-~]*#[!-~]*) HTTP/1\.[01]\r\n")
 
 
 async def try_requests(

@@ -11,6 +11,9 @@ type Fault = Literal["crash", "hang", "not admitted", "wrong"]
 _MOST_SHOWN = 20
 _LOOKS = (0.1, 0.5, 1.0)
 _KIB_PER_MIB = 1024
+# From a tenth of the inputs to the half of them, and from there to the end.
+_MOST_GROWTH_KIB = 32 * _KIB_PER_MIB
+_MOST_LATER_KIB = 8 * _KIB_PER_MIB
 _HEADS = (
     *("kind of input", "inputs", "seed", "forwarded", "not admitted", "crashes", "hangs"),
     *("wrong", "MiB at 10, 50, 100 %"),
@@ -46,20 +49,24 @@ class Tally:
             which = f"{self.name}, seed {self.seed}, number {number}: {data.hex()}"
             self.failures.append(f"{fault}: {why} [{which}]")
 
-    def looks(self, pid: int) -> None:
-        """Look at a process's memory if it is time to."""
-        done = self.inputs / self.planned
+    def looks(self, pid: int, done: float | None = None) -> None:
+        """Look at a process's memory if it is time to.
+
+        Args:
+            pid: the process.
+            done: the share that is done, where a time is planned and no number of inputs.
+        """
+        done = self.inputs / self.planned if done is None else done
         while len(self.memory) < len(_LOOKS) and done >= _LOOKS[len(self.memory)]:
             holding = holding_of(pid)
             self.memory.append(holding.memory_kib if holding else 0)
 
-    def check_growth(self, most_kib: int) -> None:
-        """A process that goes on growing after a tenth of the inputs keeps something of each.
-
-        Args:
-            most_kib: what caches and the allocator may take meanwhile.
-        """
-        if len(self.memory) == len(_LOOKS) and self.memory[-1] - self.memory[0] > most_kib:
+    def check_growth(self) -> None:
+        """Caches fill up and the allocator settles in the first half; what grows on is a leak."""
+        if len(self.memory) < len(_LOOKS):
+            return
+        first, half, end = self.memory
+        if half - first > _MOST_GROWTH_KIB or end - half > _MOST_LATER_KIB:
             self.fail("wrong", f"memory grew: {self.memory} KiB")
 
     @property

@@ -1,6 +1,8 @@
 import os
 
-from scripts.proof.fuzzing.tally import Tally, as_table
+import pytest
+
+from scripts.proof.fuzzing.tally import as_table
 
 
 def test_a_failure_says_how_to_make_it_again(tally):
@@ -21,9 +23,25 @@ def test_memory_is_looked_at_three_times(tally):
     assert all(tally.memory)
 
 
-def test_what_keeps_something_of_each_is_told():
-    growing = Tally("growing", 1, 10, memory=[1000, 5000, 9000])
-    growing.check_growth(8000)
-    assert not growing.failures
-    growing.check_growth(7000)
-    assert growing.faults == {"wrong": 1}
+def test_memory_is_looked_at_by_the_share_of_a_time(tally):
+    for done in (0.0, 0.3, 0.4, 0.6):
+        tally.looks(os.getpid(), done)
+    assert len(tally.memory) == 2
+
+
+@pytest.mark.parametrize(
+    ("mib", "is_growth"),
+    [
+        ((100, 130, 136), False),  # caches were filled
+        ((100, 101, 102), False),
+        ((130, 100, 104), False),
+        ((100, 110, 120), True),  # a slope
+        ((100, 100, 110), True),
+        ((100, 140, 140), True),
+        ((100, 140), False),  # too few inputs to say so
+    ],
+)
+def test_what_keeps_something_of_each_is_told(tally, mib, is_growth):
+    tally.memory = [1024 * each for each in mib]
+    tally.check_growth()
+    assert tally.faults == ({"wrong": 1} if is_growth else {})
