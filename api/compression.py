@@ -2,9 +2,10 @@
 
 Whoever watches an encrypted connection sees how long an answer is, and a compressed one is shorter
 when what a stranger put into it repeats something that is in it already (BREACH). So an answer is
-compressed only if it holds no secret and nothing that a stranger says: files and pages are the same
-for everybody; of the figures those that name no requester and no error's message, and none of them
-repeats anything of its request. A route says so by its class; all others are sent as they are.
+compressed only if it holds no secret and nothing that a stranger says: files are the same for
+everybody, and so are pages, but for the filters of their own address; of the figures those that
+name no requester and no error's message, and none of them repeats anything of its request. A route
+says so by its class; all others are sent as they are.
 """
 
 from typing import Final, override

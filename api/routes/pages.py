@@ -1,12 +1,13 @@
 """The dashboard's pages: shells without data, the same for everybody.
 
-Their scripts ask the API for what they show. A visitor without a session's cookie is sent to
-sign in at once; whether the cookie is still good, the API says.
+Their scripts ask the API for what they show; of the figures of a tab the page's head says where
+they are, so that a browser asks for them while it still loads the scripts. A visitor without a
+session's cookie is sent to sign in at once; whether the cookie is still good, the API says.
 """
 
 import re
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
@@ -35,20 +36,22 @@ class Page:
         title: the heading and the window's title.
         name: of its template and its script; pages of one kind share both.
         filtered: whether it has the bar of filters.
+        figures: what of `/api/v1/usage` it shows.
     """
 
     path: str
     title: str
     name: str
     filtered: bool = False
+    figures: str = ""
 
 
 PAGES: Final = (
-    Page("/overview", "Overview", "overview", filtered=True),
-    Page("/costs", "Costs", "costs", filtered=True),
-    Page("/latency", "Latency", "latency", filtered=True),
-    Page("/errors", "Errors", "errors", filtered=True),
-    Page("/requesters", "Requesters", "requesters", filtered=True),
+    Page("/overview", "Overview", "overview", filtered=True, figures="overview"),
+    Page("/costs", "Costs", "costs", filtered=True, figures="costs"),
+    Page("/latency", "Latency", "latency", filtered=True, figures="latency"),
+    Page("/errors", "Errors", "errors", filtered=True, figures="errors"),
+    Page("/requesters", "Requesters", "requesters", filtered=True, figures="requesters"),
     Page("/logs", "Logs", "logs", filtered=True),
     Page("/alerts", "Alerts", "alerts"),
     Page("/integrate", "Integrate", "integrate"),
@@ -64,6 +67,10 @@ _WITHOUT_MAIL_SERVER: Final = "/mailbox"
 """Where mails are shown that nobody sends: not a page where there is a mail server."""
 _IMPORTED: Final = re.compile(r'^(?:import|export)\b[^"]*"(\.[^"]+)";$', re.MULTILINE)
 _SIGN_IN: Final = Page("/sign-in", "Sign in", "sign-in")
+_FILTERS: Final = {"range", "from", "to", "provider", "model", "requester", "status", "cached"}
+_LATEST_RANGE: Final = "range=7d"  # what the scripts ask for when the address says nothing
+_LONGEST_QUERY: Final = 1000
+_MOST_RENDERED: Final = 256
 
 
 @router.get("/")
@@ -81,7 +88,7 @@ async def settings() -> Response:
 @router.get("/sign-in")
 async def sign_in() -> Response:
     """Return the page that asks for an e-mail address, then for the code."""
-    return HTMLResponse(_render(_SIGN_IN, has_mailbox=False))
+    return HTMLResponse(_render(_SIGN_IN))
 
 
 async def _show(page: Page, request: Request) -> Response:
@@ -92,16 +99,33 @@ async def _show(page: Page, request: Request) -> Response:
     if SESSION_COOKIE not in request.cookies:
         wanted = page.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/sign-in?{urlencode({'next': wanted})}", 303)
-    return HTMLResponse(_render(page, has_mailbox=has_mailbox))
+    return HTMLResponse(_render(page, figures=_figures(page, request), has_mailbox=has_mailbox))
 
 
 for _page in PAGES:
     router.add_api_route(_page.path, partial(_show, _page), methods=["GET"], name=_page.name)
 
 
-@cache
-def _render(page: Page, *, has_mailbox: bool) -> str:
+def _figures(page: Page, request: Request) -> str:
+    """Return the address that the page's script is going to ask; empty: it cannot be foreseen."""
+    query = request.url.query or _LATEST_RANGE
+    if not page.figures or len(query) > _LONGEST_QUERY or set(request.query_params) - _FILTERS:
+        return ""
+    return f"/api/v1/usage/{page.figures}?{query}"
+
+
+@lru_cache(_MOST_RENDERED)
+def _render(page: Page, *, figures: str = "", has_mailbox: bool = False) -> str:
     """Return the page as HTML; it holds nothing that changes while the process runs."""
+    return (
+        _templates()
+        .get_template(f"{page.name}.html")
+        .render(page=page, figures=figures, modules=_modules(page.name), has_mailbox=has_mailbox)
+    )
+
+
+@cache
+def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES_FOLDER),
         autoescape=True,
@@ -109,11 +133,11 @@ def _render(page: Page, *, has_mailbox: bool) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    everywhere = {"static": f"{PREFIX}/{static_files().version}"}
-    template = environment.get_template(f"{page.name}.html", globals=everywhere)
-    return template.render(page=page, modules=_modules(page.name), has_mailbox=has_mailbox)
+    environment.globals["static"] = f"{PREFIX}/{static_files().version}"
+    return environment
 
 
+@cache
 def _modules(name: str) -> list[str]:
     """Return the modules that a page's script needs: a browser would find one behind the other."""
     found = [STATIC_FOLDER / "pages" / f"{name}.js"]

@@ -49,6 +49,7 @@ ARGUMENTS = [
 ]
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
+WIDTH = "document.documentElement.scrollWidth"
 PATHS = [page.path for page in PAGES]
 MOST_TABS = 150
 OVERVIEW_MOST_BYTES = 60_000
@@ -440,11 +441,21 @@ async def test_on_a_phone_no_page_is_wider_than_the_screen(arrive: Arrive, deplo
     await account_with_rows(visitor, deployment)
     for path in PATHS:
         await visitor.open(path)
-        assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
+        assert await page.evaluate(WIDTH) <= PHONE["width"], path
+    await visitor.open("/errors")
+    errors = page.get_by_role("region", name="Most recent errors: table").get_by_role("row")
+    box = await errors.nth(1).bounding_box()
+    assert box is not None
+    assert box["height"] < 150, "a message has room for its words"
     await expect(page.get_by_role("link", name="Costs")).to_be_hidden()
     await page.get_by_role("button", name="Menu").tap()
     await page.get_by_role("link", name="Costs").tap()
     await page.wait_for_url("**/costs")
+    await page.goto(f"{visitor.api_url}/sign-in")
+    await page.get_by_label("E-mail address").fill(f"{'long.name.' * 6}x@a-company.example.com")
+    await page.get_by_role("button", name="Send a code").click()
+    await page.get_by_label("Code").wait_for()
+    assert await page.evaluate(WIDTH) <= PHONE["width"]
     assert visitor.complaints == []
 
 
@@ -601,7 +612,10 @@ async def test_the_first_look_at_overview_weighs_little(arrive: Arrive, session_
     """All that comes over the wire, with the heads of the answers, into an empty browser."""
     visitor = await arrive()
     await enter(visitor, session_of_months)
+    asked: list[str] = []
+    visitor.page.on("request", lambda request: asked.append(request.url))
     weights = await weigh(visitor, "/overview?range=90d")
+    assert sum("/usage/overview" in url for url in asked) == 1, "head and script ask for the same"
     assert "/api/v1/usage/overview" in weights
     assert len(weights) > 20
     assert 20_000 < sum(weights.values()) < OVERVIEW_MOST_BYTES, weights

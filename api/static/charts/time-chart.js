@@ -29,6 +29,7 @@ export function timeChart(host, options) {
 class TimeChart {
   #hidden = new Set();
   #active = -1;
+  #isLaidOut = false;
   #scale = null;
   #layers = [];
 
@@ -60,7 +61,12 @@ class TimeChart {
     this.element = el("div", { class: options.bare ? "chart bare" : "chart" }, options.bare ? null : this.legend, area, this.table);
     host.replaceChildren(this.element);
     this.update(options);
-    new ResizeObserver(() => this.#draw()).observe(this.box);
+    // Called at once, too, but after the layout: charts that ask for their size one by one while
+    // the page is still being made would have it laid out as often.
+    new ResizeObserver(() => {
+      this.#isLaidOut = true;
+      this.#draw();
+    }).observe(this.box);
   }
 
   update(options) {
@@ -75,7 +81,7 @@ class TimeChart {
     for (const [name, value] of Object.entries(attributes)) this.box.setAttribute(name, value);
     this.#active = Math.min(this.#active, last);
     this.#tell(this.#active < 0 ? last : this.#active);
-    this.#draw();
+    if (this.#isLaidOut) this.#draw();
   }
 
   #drawLegend() {

@@ -3,7 +3,7 @@
 import { timeChart } from "../charts/time-chart.js";
 import { el } from "../dom.js";
 import { amounts, periodText, REASONS, STATES, titleOf, TYPES } from "./alert-words.js";
-import { ago, integer, percent, timeLabels, wholeMoment } from "./format.js";
+import { ago, counted, percent, timeLabels, wholeMoment } from "./format.js";
 
 const LEVELS = { warning: "Warning", alert: "Alert", test: "Test" };
 const MAILED = { waiting: "on its way", sent: "sent", failed: "could not be sent" };
@@ -60,7 +60,7 @@ function valueOf(rule) {
   const tone = share >= 1 ? "bad" : share >= 0.9 ? "warn" : "fine";
   const meter = el("div", { class: `meter ${tone}`, role: "meter", "aria-label": `${titleOf(rule)}: share of the threshold`, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.floor(100 * share)) }, el("span", { style: { "--w": `${Math.min(100, 100 * share)}%` } }));
   const notes = [];
-  if (atLeast) notes.push(`At least: the cost of ${integer(unknown)} ${unknown === 1 ? "request is" : "requests are"} not known.`);
+  if (atLeast) notes.push(`At least: the cost of ${counted(unknown, "request is", "requests are")} not known.`);
   if (rule.quiet_until && !rule.paused) notes.push(`Mailed; not again before ${wholeMoment(rule.quiet_until)}.`);
   return [
     el("p", null, el("span", { class: "value" }, atLeast ? "≥ " : "", show(value)), el("span", { class: "dim" }, ` of ${show(rule.threshold)} (${shareText(share)})`)),

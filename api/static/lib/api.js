@@ -21,10 +21,11 @@ function sentence(status) {
  * Without a session the visitor is sent to sign in, unless `anonymous` is set.
  */
 export async function ask(path, { method = "GET", body, signal, anonymous = false } = {}) {
-  const options = { method, signal, headers: { accept: "application/json" }, credentials: "same-origin" };
+  // As plain as it can be: with headers of its own it would not be what the page's head asked for.
+  const options = { method, signal, credentials: "same-origin" };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
-    options.headers["content-type"] = "application/json";
+    options.headers = { "content-type": "application/json" };
   }
   const response = await send(`/api/v1/${path}`, options);
   if (response.status === 401 && !anonymous) return await signIn();

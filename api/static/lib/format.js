@@ -16,6 +16,9 @@ const orDash = (show) => (value) => (value === null || value === undefined ? DAS
 /** 1,234,567 */
 export const integer = orDash((value) => format({ maximumFractionDigits: 0 }, value));
 
+/** "1 request", "2,000 requests" */
+export const counted = (count, one, many = `${one}s`) => `${integer(count)} ${count === 1 ? one : many}`;
+
 /** 1.2M: for axes and tight places. */
 export const compact = orDash((value) => format({ notation: "compact", maximumFractionDigits: 1 }, value));
 

@@ -13,14 +13,14 @@ export async function revealed() {
   return (await ask("token/reveal", { method: "POST" })).token;
 }
 
-/** Show the key in `host`. Returns `{ show(token) }` for a key that was just made. */
-export async function showToken(host) {
+/** Show the key in `host`, then call `shown`. Returns `{ show(token) }` for a key that was just made. */
+export async function showToken(host, shown = () => {}) {
   let known;
   try {
     known = await ask("token");
   } catch (problem) {
-    host.replaceChildren(failure(problem, () => showToken(host)));
-    return { show: () => showToken(host) };
+    host.replaceChildren(failure(problem, () => showToken(host, shown)));
+    return { show: () => showToken(host, shown) };
   }
   let timer = 0;
   const text = el("code", { "data-token": "" }, known.masked);
@@ -58,5 +58,6 @@ export async function showToken(host) {
   copyButton.addEventListener("click", trying(copyButton, async () => copy(await revealed(), "Metrion Key")));
   document.addEventListener("visibilitychange", () => document.hidden && hide());
   host.replaceChildren(el("div", { class: "secret" }, text, reveal, copyButton), since, wrong);
+  shown();
   return { show };
 }

@@ -5,7 +5,7 @@ import { el } from "../dom.js";
 import { ask } from "./api.js";
 import { showFilterBar } from "./filter-bar.js";
 import { changeFilters, filterQuery, isNarrowed, onFilters, rangeName, readFilters } from "./filters.js";
-import { dateText, money, timeLabels } from "./format.js";
+import { counted, dateText, money, timeLabels } from "./format.js";
 import { watch } from "./live.js";
 import { empty, failure } from "./states.js";
 
@@ -20,6 +20,7 @@ export const slot = (name) => main.querySelector(`[data-slot="${name}"]`);
  */
 export function usagePage(resource, { draw, isEmpty }) {
   let underWay = null;
+  let isDrawn = false;
   const whole = [...main.children];
 
   async function load() {
@@ -37,20 +38,26 @@ export function usagePage(resource, { draw, isEmpty }) {
         if (!whole[0].isConnected) main.replaceChildren(...whole);
         draw(data, contextOf(data, filters));
         showFootnote(data);
+        isDrawn = true;
       }
-      performance.mark("drawn");
+      // charts are drawn when it is known how large they are: in the next frame
+      requestAnimationFrame(() => setTimeout(() => performance.mark("drawn")));
     } catch (problem) {
       if (problem.name === "AbortError") return;
-      if (!whole[0].isConnected) main.replaceChildren(...whole);
-      showNotice(failure(problem, load));
+      // What was drawn stays; places that wait for something that does not come do not.
+      if (!isDrawn) main.replaceChildren(el("div", { class: "s12" }, failure(problem, load)));
+      else {
+        if (!whole[0].isConnected) main.replaceChildren(...whole);
+        showNotice(failure(problem, load));
+      }
     }
     main.removeAttribute("aria-busy");
   }
 
+  load();
   showFilterBar();
   onFilters(load);
   watch(load);
-  load();
 }
 
 function contextOf(data, filters) {
@@ -75,9 +82,9 @@ function showFootnote(data) {
   const { currency } = data;
   if (currency && currency.code !== "USD") notes.push(`Amounts in ${currency.code}: 1 USD = ${currency.rate} ${currency.code}, ${currency.date ? `the rate of ${dateText(currency.date)}` : "the operator’s rate"}.`);
   const unpriced = data.cost?.unpriced ?? 0;
-  if (unpriced) notes.push(`${unpriced.toLocaleString()} ${unpriced === 1 ? "request has" : "requests have"} an unknown price and ${unpriced === 1 ? "is" : "are"} in no amount.`);
+  if (unpriced) notes.push(`${counted(unpriced, "request has", "requests have")} an unknown price and ${unpriced === 1 ? "is" : "are"} in no amount.`);
   const unreported = data.tokens?.unreported ?? 0;
-  if (unreported) notes.push(`${unreported.toLocaleString()} ${unreported === 1 ? "request" : "requests"} did not report tokens.`);
+  if (unreported) notes.push(`${counted(unreported, "request")} did not report tokens.`);
   if (data.range.step === "day") notes.push("Days are UTC days.");
   slot("footnote")?.replaceChildren(...notes.map((each) => el("span", null, each)));
 }

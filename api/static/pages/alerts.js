@@ -16,6 +16,7 @@ const slot = (name) => main.querySelector(`[data-slot="${name}"]`);
 const newRule = document.querySelector("[data-new]");
 const cards = new Map();
 const meta = ask("meta");
+meta.catch(() => {}); // it is said when a rule is to be made
 
 async function load() {
   main.setAttribute("aria-busy", "true");
@@ -24,6 +25,7 @@ async function load() {
     showNotice(null);
     performance.mark("drawn");
   } catch (problem) {
+    slot("rules").querySelector(".skeleton")?.remove();
     showNotice(failure(problem, load));
   }
   main.removeAttribute("aria-busy");

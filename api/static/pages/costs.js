@@ -7,7 +7,7 @@ import { timeChart } from "../charts/time-chart.js";
 import { el } from "../dom.js";
 import { colorsOf } from "../lib/colors.js";
 import { pageWith } from "../lib/filters.js";
-import { integer } from "../lib/format.js";
+import { counted, integer } from "../lib/format.js";
 import "../lib/shell.js";
 import { nothing } from "../lib/states.js";
 import { missing, table } from "../lib/table.js";
@@ -18,7 +18,7 @@ function drawNumbers({ cost, month_to_date: month, projection, cache_saved_usd: 
   stat(slot("total"), { value: cost.total === null ? null : money.full(cost.total), missing: "price unknown", notes: [badge(cost.total, cost.previous, { better: "down", show: money.full, period }), unpriced] });
   stat(slot("month"), { value: month === null ? null : money.full(month), missing: "price unknown", notes: ["since the 1st, 00:00 UTC, all filters but the range"] });
   stat(slot("projection"), { value: projection === null ? null : money.full(projection), missing: month === null ? "price unknown" : "too early to say", notes: ["if the rest of the month goes on like this"] });
-  stat(slot("saved"), { value: saved === null ? null : money.full(saved), missing: "not known", notes: [el("span", null, cached === 1 ? "by 1 answer from Metrion’s cache" : `by ${integer(cached)} answers from Metrion’s cache`), unknown ? el("span", null, `${integer(unknown)} of unknown price`) : null] });
+  stat(slot("saved"), { value: saved === null ? null : money.full(saved), missing: "not known", notes: [el("span", null, `by ${counted(cached, "answer")} from Metrion’s cache`), unknown ? el("span", null, `${integer(unknown)} of unknown price`) : null] });
 }
 
 function drawOverTime({ by_model: models }, { times, timestamps, money }) {

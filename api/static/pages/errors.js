@@ -5,15 +5,15 @@ import { badge, stat } from "../charts/stat.js";
 import { timeChart } from "../charts/time-chart.js";
 import { el } from "../dom.js";
 import { pageWith } from "../lib/filters.js";
-import { ago, integer, percent, wholeMoment } from "../lib/format.js";
+import { ago, counted, integer, percent, wholeMoment } from "../lib/format.js";
 import { statusBadge } from "../lib/log-words.js";
 import "../lib/shell.js";
 import { empty, nothing } from "../lib/states.js";
 import { missing } from "../lib/table.js";
 import { slot, usagePage } from "../lib/usage-page.js";
 
-// Ours and theirs to mend stay apart: ambers for 4xx, reds and purples for 5xx.
-const CODE_COLORS = { 429: "c2", 400: "c7", 401: "warn", 404: "c6", 500: "s5", 529: "c4", 502: "c5", 503: "c0", 504: "c1" };
+// Ours and theirs to mend stay apart: ambers and greens for 4xx, reds, purples and blues for 5xx.
+const CODE_COLORS = { 429: "c2", 400: "c7", 401: "c6", 404: "c3", 500: "s5", 529: "c5", 502: "c4", 503: "c0", 504: "c1" };
 const codeName = (code) => (code === null ? "no answer" : String(code));
 
 function colorOf(code) {
@@ -25,7 +25,7 @@ function drawNumbers({ total, rate, previous, previous_rate: before, requests, b
   const values = timestamps.map((_, index) => codes.reduce((sum, each) => sum + each.values[index], 0));
   stat(slot("total"), {
     value: integer(total),
-    notes: [badge(total, previous, { better: "down", show: integer, period }), `of ${integer(requests)} requests`],
+    notes: [badge(total, previous, { better: "down", show: integer, period }), `of ${counted(requests, "request")}`],
     chart: { label: "Errors", times, timestamps, show: integer, series: [{ name: "Errors", color: "s5", values }] },
   });
   const often = total ? `about 1 in ${integer(requests / total)}` : null;
@@ -53,24 +53,25 @@ function drawRecent({ recent }) {
     slot("recent").replaceChildren(nothing("No request failed in this time."));
     return;
   }
-  const heads = ["Status", "When", "Model", "Provider", "Requester", "Message"];
+  // What is apart has no column on a phone: there the model stands over the message.
+  const heads = [["Status"], ["When"], ["Model", "apart"], ["Provider", "apart"], ["Requester", "apart"], ["Message"]];
   const line = (row) =>
     el(
       "tr",
       null,
       el("td", null, statusBadge(row)),
       el("td", { title: wholeMoment(row.created_at) }, el("a", { class: "link", href: pageWith("/logs", {}) + `&log=${row.id}` }, ago(row.created_at))),
-      el("td", { class: "wide", title: row.model ?? "" }, row.model ?? missing("not known")),
-      el("td", null, row.provider),
-      el("td", { class: "wide", title: row.requester ?? "" }, row.requester ?? ""),
-      el("td", { class: "message" }, row.error ?? missing("no message")),
+      el("td", { class: "wide apart", title: row.model ?? "" }, row.model ?? missing("not known")),
+      el("td", { class: "apart" }, row.provider),
+      el("td", { class: "wide apart", title: row.requester ?? "" }, row.requester ?? ""),
+      el("td", { class: "message" }, el("span", { class: "short dim" }, row.model ?? row.provider), row.error ?? missing("no message")),
     );
-  const body = el("table", { class: "table" }, el("thead", null, el("tr", null, heads.map((each) => el("th", { scope: "col" }, each)))), el("tbody", null, recent.map(line)));
+  const body = el("table", { class: "table" }, el("thead", null, el("tr", null, heads.map(([title, kind]) => el("th", { scope: "col", class: kind }, title)))), el("tbody", null, recent.map(line)));
   slot("recent").replaceChildren(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Most recent errors: table" }, body));
 }
 
 function drawNone({ requests }) {
-  const whole = empty({ glyph: "check", title: "No errors", text: `All ${integer(requests)} requests in this time were answered well.` });
+  const whole = empty({ glyph: "check", title: "No errors", text: `${counted(requests, "request")} in this time, and none failed.` });
   slot("notice").hidden = false;
   slot("notice").replaceChildren(whole);
 }

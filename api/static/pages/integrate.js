@@ -2,12 +2,13 @@
 
 import { el } from "../dom.js";
 import { ask } from "../lib/api.js";
-import { ago } from "../lib/format.js";
-import { cost, statusBadge, tokens } from "../lib/log-words.js";
+import { ago, counted, dollars } from "../lib/format.js";
+import { statusBadge } from "../lib/log-words.js";
 import { deleteKey, keyForm, keyPage, storedHint } from "../lib/provider-form.js";
 import "../lib/shell.js";
 import { LANGUAGES, snippet } from "../lib/snippets.js";
 import { busy, failure } from "../lib/states.js";
+import { missing } from "../lib/table.js";
 import { copy, toast } from "../lib/toast.js";
 import { revealed, showToken } from "../lib/token-box.js";
 
@@ -130,7 +131,7 @@ async function followRequests() {
     if (newest && newest.id !== before && newest.id !== shown) {
       shown = newest.id;
       place.replaceChildren(arrived(newest));
-      done("request", true);
+      done("request", hasWorked(newest));
     }
   }
 
@@ -150,13 +151,15 @@ function waiting(last) {
   return el("div", { class: "waiting" }, el("span", { class: "pulse", "aria-hidden": "true" }), el("p", null, words));
 }
 
+const hasWorked = ({ status }) => status !== null && status < 400;
+
 function arrived(row) {
-  const went = row.status !== null && row.status < 400;
-  const title = went ? "It works: your request arrived." : "A request arrived, and failed.";
-  const facts = [row.model ?? row.provider, " · ", tokens(row.total_tokens), " tokens · ", cost(row.cost_usd)];
+  const title = hasWorked(row) ? "It works: your request arrived." : "A request arrived, and failed.";
+  const { total_tokens: tokens, cost_usd: cost } = row;
+  const facts = [row.model ?? row.provider, " · ", tokens === null ? missing("tokens not reported") : counted(tokens, "token"), " · ", cost === null ? missing("price unknown") : dollars(cost)];
   return el(
     "div",
-    { class: "arrived" },
+    { class: hasWorked(row) ? "arrived" : "arrived bad" },
     el("p", null, el("strong", null, title)),
     el("p", null, statusBadge(row), " ", facts),
     row.error ? el("p", null, row.error) : null,
@@ -179,9 +182,10 @@ async function open() {
     drawSnippets();
   } catch (problem) {
     slot("providers").replaceChildren(failure(problem, open));
+    slot("snippets").replaceChildren(el("div", { class: "locked" }, el("p", null, "The code follows when the providers are known.")));
   }
 }
 
-showToken(slot("token")).then(() => done("token", true));
+showToken(slot("token"), () => done("token", true));
 open();
 followRequests();

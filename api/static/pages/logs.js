@@ -4,7 +4,7 @@ import { el } from "../dom.js";
 import { ask } from "../lib/api.js";
 import { showFilterBar } from "../lib/filter-bar.js";
 import { changeFilters, filterQuery, isNarrowed, onFilters, rangeName, readFilters } from "../lib/filters.js";
-import { duration, integer, momentText, wholeMoment } from "../lib/format.js";
+import { counted, duration, integer, momentText, wholeMoment } from "../lib/format.js";
 import { watch } from "../lib/live.js";
 import { closeDetails, openDetails } from "../lib/log-details.js";
 import { cost, statusBadge, tokens } from "../lib/log-words.js";
@@ -92,7 +92,7 @@ function foot({ items, total, next_cursor: next, previous_cursor: previous }) {
   return el(
     "div",
     { class: "log-foot" },
-    el("p", { class: "dim", role: "status" }, `${integer(first)}–${integer(first + items.length - 1)} of ${integer(total)} ${total === 1 ? "request" : "requests"} · costs in USD`),
+    el("p", { class: "dim", role: "status" }, `${integer(first)}–${integer(first + items.length - 1)} of ${counted(total, "request")} · costs in USD`),
     button("Previous", "previous", first > 1 ? previous : null, -PAGE),
     button("Next", "next", next, PAGE),
   );

@@ -25,9 +25,10 @@ const TOKEN_PARTS = [
 const sum = (values) => values.reduce((total, each) => total + (each ?? 0), 0);
 
 function drawRequests({ requests }, { times, timestamps, period }) {
+  const errors = sum(requests.errors);
   stat(slot("requests"), {
     value: integer(requests.total),
-    notes: [badge(requests.total, requests.previous, { better: "up", show: integer, period }), `${compact(sum(requests.ok))} ok · ${compact(sum(requests.errors))} errors`],
+    notes: [badge(requests.total, requests.previous, { better: "up", show: integer, period }), `${compact(sum(requests.ok))} ok · ${compact(errors)} ${errors === 1 ? "error" : "errors"}`],
     chart: {
       label: "Requests",
       times,

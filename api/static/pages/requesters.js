@@ -2,7 +2,7 @@
 
 import { el } from "../dom.js";
 import { pageWith } from "../lib/filters.js";
-import { ago, integer, percent, wholeMoment } from "../lib/format.js";
+import { ago, counted, integer, percent, wholeMoment } from "../lib/format.js";
 import "../lib/shell.js";
 import { missing, table } from "../lib/table.js";
 import { slot, usagePage } from "../lib/usage-page.js";
@@ -21,7 +21,7 @@ function drawTable({ items, left_out: leftOut }, { money }) {
   const [host, note] = [el("div"), el("p", { class: "note" })];
   table(host, columns, items, { label: "Requesters", sort: 5, most: 50 });
   if (items.every(({ requester }) => requester === null)) note.replaceChildren("No request named its requester. Send the header ", el("code", null, "x-metrion-user"), " with each request to see who uses what.");
-  else if (leftOut) note.textContent = `${integer(leftOut)} more with less cost are not shown: narrow the filters.`;
+  else if (leftOut) note.textContent = `${counted(leftOut, "requester with less cost is", "requesters with less cost are")} not shown: narrow the filters.`;
   place.replaceChildren(host, note);
 }
 

@@ -2,7 +2,7 @@
 
 import { el, inline } from "../dom.js";
 import { ask } from "../lib/api.js";
-import { dateText, integer, percent } from "../lib/format.js";
+import { counted, dateText, integer, percent } from "../lib/format.js";
 import { account } from "../lib/shell.js";
 import { busy, failure } from "../lib/states.js";
 import { copy } from "../lib/toast.js";
@@ -14,10 +14,10 @@ const WARN_SHARE = 0.8;
 const slot = (name) => document.querySelector(`[data-slot="${name}"]`);
 
 function usage({ month_requests: count, month_limit: limit }) {
-  if (limit === null) return [el("p", null, el("strong", null, integer(count)), " requests. There is no limit.")];
+  if (limit === null) return [el("p", null, el("strong", null, integer(count)), count === 1 ? " request" : " requests", ". There is no limit.")];
   const share = limit ? Math.min(1, count / limit) : 1;
   const used = el("div", { class: "notice mild" }, el("p", null, "The month is used up: requests are refused until the 1st, 00:00 UTC. What was recorded stays readable."));
-  const soon = el("div", { class: "notice mild" }, el("p", null, `${integer(limit - count)} requests are left until the 1st, 00:00 UTC.`));
+  const soon = el("div", { class: "notice mild" }, el("p", null, `${counted(limit - count, "request is", "requests are")} left until the 1st, 00:00 UTC.`));
   return [
     el("p", null, el("strong", null, integer(count)), ` of ${integer(limit)} requests (${percent(share)})`),
     el("div", { class: "meter", role: "meter", "aria-label": "Requests this month", "aria-valuemin": 0, "aria-valuemax": limit, "aria-valuenow": Math.min(count, limit) }, el("span", { style: { "--w": `${100 * share}%` } })),

@@ -25,12 +25,17 @@ class Page(HTMLParser):
         self.loaded: list[str] = []
         self.links: list[str] = []
         self.ids: list[str] = []
+        self.figures: str | None = None
         self.current: list[str] = []
         self._in_script = False
         self.feed(text)
 
     @override
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if given.get("as") == "fetch":
+            self.figures = given["href"]
+            return
         for name, value in attrs:
             if name == "style" or name.startswith("on"):
                 self.inline.append(f"{tag} {name}")
@@ -40,7 +45,6 @@ class Page(HTMLParser):
                 self.links.append(value)
             if name == "id" and value:
                 self.ids.append(value)
-        given = dict(attrs)
         if given.get("aria-current") == "page":
             self.current.append(given.get("href") or "")
         if tag == "style":
@@ -70,6 +74,29 @@ def test_each_page_answers_with_nothing_inline_and_loads_only_from_here(
         assert api_alone.get(address).status_code == 200, address
     assert len(page.ids) == len(set(page.ids))
     assert "main" in page.ids
+
+
+@pytest.mark.parametrize(
+    ("address", "figures"),
+    [
+        ("/overview", "overview?range=7d"),
+        ("/costs?range=90d&model=a%22%3E%3Cb", "costs?range=90d&model=a%22%3E%3Cb"),
+        (
+            "/requesters?range=24h&status=5xx&cached=true",
+            "requesters?range=24h&status=5xx&cached=true",
+        ),
+        ("/overview?utm=1", None),
+        (f"/overview?model={'x' * 1000}", None),
+        ("/logs", None),
+        ("/profile", None),
+    ],
+)
+def test_the_head_of_a_tab_says_where_its_figures_are(
+    api_alone: httpx.Client, address: str, figures: str | None
+):
+    page = Page(api_alone.get(address, headers=SIGNED_IN).text)
+    assert page.figures == (figures and f"/api/v1/usage/{figures}")
+    assert page.inline == []
 
 
 def test_links_lead_somewhere_and_each_page_knows_where_it_is(api_alone: httpx.Client):
