@@ -10,21 +10,15 @@ and keeps (`scripts.workers`). Against a socket for each (SO_REUSEPORT):
 - It is the same on macOS, where SO_REUSEPORT gives all connections to one.
 """
 
-# mitmproxy is typed in part: what its hints leave open is unknown to pyright, not to us.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false
-
 import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.connection import Connection
-
-from addons.layer import GatewayLayer, ServerStops
-
+MAX_CLIENTS = 4096
+# What waits at the listener when it is to be closed is taken before: select, accept, transport.
+TURNS_TO_ACCEPT = 3
 # No file descriptors, no memory: asked again after this.
 _PAUSE_SECONDS = 1.0
 # Who has taken a connection leaves the next one to the others for as long.
@@ -34,7 +28,7 @@ _TURN_SECONDS = 0.001
 REST_SECONDS = 1.0
 _LOOK_SECONDS = 0.02
 # To write the last rows and answers of what is cut off.
-_CUT_SECONDS = 2.0
+CUT_SECONDS = 2.0
 
 logger = logging.getLogger("metrion.connections")
 
@@ -118,65 +112,6 @@ class Held(Protocol):
         ...
 
 
-class FlowClient:
-    """A connection that mitmproxy holds.
-
-    Args:
-        server: mitmproxy's.
-        client_id: of the connection.
-        ours: its layer; None: it has not sent a byte.
-    """
-
-    def __init__(self, server: Proxyserver, client_id: str, ours: GatewayLayer | None) -> None:
-        self._server = server
-        self._client_id = client_id
-        self._ours = ours
-
-    @property
-    def is_resting(self) -> bool:
-        """No request is under way, and nothing of the next one has come."""
-        return self._ours is None or self._ours.is_resting
-
-    def leave(self) -> None:
-        """Close it: it rests."""
-        handler = self._server.connections.get(self._client_id)
-        transport = handler.transports.get(handler.client) if handler is not None else None
-        if transport is not None and transport.handler is not None:
-            transport.handler.cancel("the process ends")
-
-    async def stop(self) -> None:
-        """Break off what is under way, visibly; its row is written."""
-        handler = self._server.connections.get(self._client_id)
-        if handler is not None:
-            await handler.server_event(ServerStops())
-
-
-async def closed(server: Proxyserver, client_id: str) -> None:
-    """Wait until the connections of a client that are being closed are closed.
-
-    mitmproxy closes one by cancelling its task, and cancels all of a client that has left: a task
-    that is cancelled twice leaves its socket to the garbage collector.
-    """
-    handler = server.connections.get(client_id)
-    transports = handler.transports.values() if handler is not None else ()
-    tasks = [each.handler for each in transports if each.handler and each.handler.cancelling()]
-    if tasks:
-        await asyncio.wait(tasks, timeout=_CUT_SECONDS)
-    if handler is not None:
-        close_socket(server, client_id, handler.client)
-
-
-def close_socket(server: Proxyserver, client_id: str, connection: Connection) -> None:
-    """Close a connection that has ended, if mitmproxy has not.
-
-    A task that is cancelled while it waits its turn to tell of what it has read ends without that.
-    """
-    handler = server.connections.get(client_id)
-    io = handler.transports.get(connection) if handler is not None else None
-    if io is not None and isinstance(io.writer, asyncio.StreamWriter):
-        io.writer.close()
-
-
 async def drain(
     held: Callable[[], Mapping[str, Held]], seconds: float, refuse_all: Callable[[], None]
 ) -> None:
@@ -204,7 +139,7 @@ async def drain(
         for connection in busy:
             await connection.stop()
         try:
-            async with asyncio.timeout(_CUT_SECONDS):
+            async with asyncio.timeout(CUT_SECONDS):
                 while any(not each.is_resting for each in busy):  # noqa: ASYNC110 - two wires
                     await asyncio.sleep(_LOOK_SECONDS)
         except TimeoutError:

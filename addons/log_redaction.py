@@ -1,4 +1,4 @@
-"""Keeps credentials out of mitmproxy's log lines.
+"""Keeps credentials out of mitmproxy's log lines, and TLS keys out of any.
 
 mitmproxy logs malformed input as it came ("Invalid HTTP/2 request headers: …"), and every tool has
 handlers of its own (the terminal, the console's event log, mitmweb). So lines are cleaned where
@@ -6,12 +6,13 @@ they are made, before any handler sees them.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from addons.credentials import redact
 
 CLEANED_LOGGERS = ("mitmproxy", "hpack", "h2")
+_KEY_LOG_VARIABLES = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
 
 
 def redact_logs() -> None:
@@ -19,6 +20,13 @@ def redact_logs() -> None:
     make = logging.getLogRecordFactory()
     if not isinstance(make, _CleanRecords):
         logging.setLogRecordFactory(_CleanRecords(make))
+
+
+def key_log_refusal(environment: Mapping[str, str]) -> str | None:
+    """Why a process must not start with these variables; None if it may. Python reads them, too."""
+    if any(environment.get(name) for name in _KEY_LOG_VARIABLES):
+        return "SSLKEYLOGFILE would write TLS keys to disk; unset it"
+    return None
 
 
 class _CleanRecords:

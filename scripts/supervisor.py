@@ -34,7 +34,7 @@ from scripts.installation import (
 )
 from scripts.ports import HOST, claim_port, is_listening
 from scripts.supervision import ChildProcess, ChildSpec, Fleet, Program, StartError, answers
-from scripts.workers import WorkerSockets, start_workers, worker_spec
+from scripts.workers import WorkerSockets, worker_spec
 from storage import private_files, roles
 from storage.core_dumps import forbid_core_dumps
 from storage.database_url import service_url
@@ -103,7 +103,7 @@ class Supervisor:
             await self.fleet.start(self._proxy(proxy_port), api, seconds=_READY_SECONDS)
         else:
             workers = self._workers(self._sockets)
-            await start_workers(self.fleet, workers, self._settings, _READY_SECONDS)
+            await self.fleet.start(*workers, seconds=_READY_SECONDS)
             await self.fleet.start(api, seconds=_READY_SECONDS)
         await self.fleet.start(jobs, seconds=_READY_SECONDS)  # it can wait, the others cannot
         self._ready = {

@@ -23,7 +23,6 @@ from scripts.console import LogVoice
 from scripts.ports import HOST
 from scripts.supervision import ChildProcess, ChildSpec, Fleet, StartError, answers
 from storage.json_logs import log_as_json
-from storage.settings import Settings
 
 _BACKLOG = 1024
 _START_SECONDS = 60.0
@@ -108,22 +107,7 @@ def worker_spec(
     )
 
 
-async def start_workers(
-    fleet: Fleet, workers: list[ChildProcess], settings: Settings, seconds: float
-) -> None:
-    """Start workers at once; but one alone first if it is the one who makes what all of them read.
-
-    Raises:
-        StartError: one of them did not get ready.
-    """
-    if (settings.data_dir / "mitmproxy" / "mitmproxy-ca.pem").exists():
-        await fleet.start(*workers, seconds=seconds)
-        return
-    await fleet.start(workers[0], seconds=seconds)
-    await fleet.start(*workers[1:], seconds=seconds)
-
-
-def run_workers(settings: Settings, host: str, port: int, count: int, drain: float) -> int:
+def run_workers(host: str, port: int, count: int, drain: float) -> int:
     """Keep workers running until SIGTERM or SIGINT; return the exit status."""
     try:
         sockets = WorkerSockets(host, port, count)
@@ -131,7 +115,7 @@ def run_workers(settings: Settings, host: str, port: int, count: int, drain: flo
         logger.warning("port %d is taken or not allowed: %s", port, error.strerror)
         return _CANNOT_START
     try:
-        return asyncio.run(_Workers(settings, sockets, count, drain).run())
+        return asyncio.run(_Workers(sockets, count, drain).run())
     finally:
         sockets.close()
 
@@ -139,10 +123,7 @@ def run_workers(settings: Settings, host: str, port: int, count: int, drain: flo
 class _Workers:
     """One run of `scripts.proxy --workers N`."""
 
-    def __init__(
-        self, settings: Settings, sockets: WorkerSockets, count: int, drain: float
-    ) -> None:
-        self._settings = settings
+    def __init__(self, sockets: WorkerSockets, count: int, drain: float) -> None:
         voice = LogVoice(logger)
         self._fleet = Fleet(voice)
         self._voice = voice
@@ -162,7 +143,7 @@ class _Workers:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._wishes.put_nowait, number)
         try:
-            await start_workers(self._fleet, self._workers, self._settings, _START_SECONDS)
+            await self._fleet.start(*self._workers, seconds=_START_SECONDS)
         except StartError as error:
             self._voice.complain(str(error))
             await self._fleet.stop()
@@ -203,9 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--drain-seconds", type=float, required=True)
     chosen = parser.parse_args(arguments)
     log_as_json(sys.stderr)
-    return run_workers(
-        Settings.load(), chosen.host, chosen.port, chosen.workers, chosen.drain_seconds
-    )
+    return run_workers(chosen.host, chosen.port, chosen.workers, chosen.drain_seconds)
 
 
 if __name__ == "__main__":

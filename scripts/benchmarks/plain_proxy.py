@@ -30,6 +30,7 @@ async def serve(port: int) -> None:
         setattr(invalidation, name, _NEVER_SECONDS)
     await service.start()
     await server.start(HOST, port)
+    service.start_recorder()
     await asyncio.Event().wait()
 
 

@@ -24,12 +24,14 @@ from mitmproxy import certs, options
 from mitmproxy.tools.dump import DumpMaster
 from prometheus_client import CollectorRegistry
 
-from addons.addon import MetrionAddon, install
+from addons.addon import MetrionAddon
 from addons.admission import Admission
 from addons.body_checker import BodyChecker
+from addons.flow_clients import install
 from addons.gateway import Gateway
 from addons.keyring import Keyring
 from addons.probes import Probes, RequestMetrics
+from addons.production import ProductionProxy
 from addons.providers import load_providers
 from addons.providers.base import RouteTable
 from addons.replay_cache import ReplayCache
@@ -171,6 +173,8 @@ class Proxy:
 
     authorities: str
     """A file with who is trusted to sign certificates of providers."""
+    folder: Path
+    """With the authority that signs the proxy's own certificate."""
 
     def __init__(
         self,
@@ -198,7 +202,24 @@ class Proxy:
         self.service = self._make_service(self._settings)
         self.rows = getattr(self.service, "recorder", None)
         self.gateway = self.service.gateway
-        self.addon = MetrionAddon(lambda: self.service, is_observed=self._is_observed)
+        self._loop = asyncio.get_running_loop()
+        if self._is_observed:
+            await self._serve_observed()
+        else:
+            await self._serve()
+
+    async def _serve(self) -> None:
+        self.addon = ProductionProxy(self.service, self.folder, self.authorities)
+        self._told_to_end = asyncio.Event()
+        await self.addon.start()
+        await self.addon.listen("127.0.0.1", 0)
+        self.port = self.addon.listen_addrs()[0][1]
+        self._ready.set()
+        await self._told_to_end.wait()
+        await self.addon.close()
+
+    async def _serve_observed(self) -> None:
+        self.addon = MetrionAddon(lambda: self.service)
         self.master = DumpMaster(options.Options(), with_termlog=False, with_dumper=False)
         manager = self.master.addons
         install(self.master, self.addon)
@@ -211,7 +232,6 @@ class Proxy:
             ssl_verify_upstream_trusted_ca=self.authorities,
             **self._flags,
         )
-        self._loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.master.run())
             while not self.addon.listen_addrs():
@@ -221,6 +241,9 @@ class Proxy:
         await self.service.close()
 
     async def _close(self) -> None:
+        if not self._is_observed:
+            self._told_to_end.set()
+            return
         # mitmproxy leaves its listener and its clients to the end of the process
         server = self.master.addons.get("proxyserver")
         await server.servers.update([])
@@ -239,8 +262,8 @@ class Proxy:
 
     def open_at(self, provider: FakeProvider) -> int:
         """Connections to the provider that are in use: those kept for the next request are not."""
-        direct = self.addon._direct
-        return provider.connections_open - (direct.pool.idle if direct else 0)
+        kept = 0 if self._is_observed else self.addon._direct.pool.idle
+        return provider.connections_open - kept
 
     def stop(self) -> None:
         if not self._thread.is_alive():
@@ -355,6 +378,7 @@ def quick_starts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     one_authority = tmp_path_factory.mktemp("authorities") / "one.pem"
     one_authority.write_text(bundle[: bundle.index(end)] + end)
     Proxy.authorities = str(one_authority)
+    Proxy.folder = one_authority.with_name("mitmproxy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(certs, "load_pem_private_key", functools.cache(certs.load_pem_private_key))
         yield

@@ -1,4 +1,4 @@
-"""How mitmproxy is started, and what does not pass our layer. By hand: tests/e2e/test_leaks.py."""
+"""How mitmproxy is started, and what those who look see. By hand: tests/e2e/test_leaks.py."""
 
 import time
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ from mitmproxy.addons.view import View
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.test import tflow
 
-from addons import addon
+from addons import addon, production
 from addons.addon import MetrionAddon, refusal, right_line
 from addons.bounded_view import BoundedView
 
@@ -63,6 +63,7 @@ def test_key_logs_are_refused(name):
     ],
     ids=str,
 )
+@pytest.mark.parametrize("way", ["mitmproxy"])
 async def test_wrong_options_are_refused_at_run_time(proxy, wrong):
     with pytest.raises(OptionsError):
         proxy.master.options.update(**wrong)
@@ -75,26 +76,6 @@ def test_the_right_line_names_the_tool_that_was_used(tool, monkeypatch):
     assert right_line() == (
         f"{tool} --mode reverse:http://metrion.invalid --set server=false -s addons/metrion.py"
     )
-
-
-@pytest.mark.parametrize("hook", ["requestheaders", "request"])
-def test_a_flow_that_did_not_pass_our_layer_is_killed(hook, caplog):
-    """A replay, from mitmweb or the console, starts with these hooks."""
-    caplog.set_level("INFO")
-    foreign, ours = tflow.tflow(), tflow.tflow()
-    foreign.live = ours.live = True
-    getattr(MetrionAddon(), hook)(foreign)
-    assert foreign.error.msg == foreign.error.KILLED_MESSAGE
-    ours.metadata["metrion"] = "x"
-    ours.comment = "ok"
-    getattr(MetrionAddon(), hook)(ours)
-    assert (ours.error, ours.comment) == (None, "ok")
-    assert not caplog.records
-    ours.is_replay = "request"
-    getattr(MetrionAddon(), hook)(ours)
-    assert ours.error.msg == ours.error.KILLED_MESSAGE
-    assert ours.comment == "not replayed · ok"
-    assert "Metrion replays nothing" in caplog.text
 
 
 @pytest.mark.parametrize("hook", ["requestheaders", "request", "response", "error"])
@@ -160,25 +141,9 @@ class TestThoseWhoLook:
         assert "metrion" in contentviews.registry
 
 
-@pytest.mark.parametrize("way", ["direct"])
-def test_in_production_nobody_looks(proxy):
-    assert "metrion.rows" not in proxy.master.commands.commands
-
-
-@pytest.mark.parametrize("way", ["mitmproxy"])
-def test_a_connection_that_cannot_be_set_up_is_closed(proxy, connect, monkeypatch, provider):
-    def broken(*arguments):
-        raise RuntimeError("no layer")
-
-    monkeypatch.setattr(addon, "gateway_layer", broken)
-    client = connect()
-    client.request("/api/proxy/openai/v1/models", method="GET")
-    assert client.is_closed()
-    assert not provider.requests
-
-
 def test_connections_are_bounded(proxy, connect, monkeypatch):
-    monkeypatch.setattr(addon, "MAX_CLIENTS", 2)
+    for module in (addon, production):
+        monkeypatch.setattr(module, "MAX_CLIENTS", 2)
     kept = [connect(), connect()]
     for client in kept:
         client.request("/healthz", method="GET")

@@ -207,3 +207,61 @@ def test_wrong_settings_are_said(database):
     assert proxy.returncode == 2
     assert "mars-1" in errors
     assert "Traceback" not in errors
+
+
+def test_a_key_log_is_refused(database, tmp_path):
+    proxy = start(database, free_port(), SSLKEYLOGFILE=str(tmp_path / "keys"))
+    _, errors = proxy.communicate(timeout=30)
+    assert proxy.returncode == 2
+    assert "SSLKEYLOGFILE would write TLS keys to disk" in errors
+
+
+# What it costs to import (CPU of the machine on which a start took 2.2 s), and who needs it.
+NEEDLESS = {
+    "sqlalchemy": "0.5 s, 25 MB; the API, jobs and commands (see storage.database_url)",
+    "mitmproxy": "0.9 s, 50 MB; clients that speak TLS (see addons.tls_server)",
+    "OpenSSL": "mitmproxy's",
+    "genai_prices": "0.4 s with its prices; the first row (see storage.price_catalogue)",
+    "alembic": "migrations",
+    "api": "the API",
+    "fastapi": "the API",
+    "jinja2": "the API's pages",
+    "stripe": "billing",
+    "httpx": "genai-prices has it in its new form",
+    "httpx2": "genai-prices'",
+    "valkey": "several processes that count together",
+    "rich": "commands",
+    "typer": "commands",
+}
+# It was 1,390 with all of these; a large package beside them would show.
+MOST_MODULES = 620
+# Prints what is imported when the first socket is bound, and ends.
+TELL = """
+import os, runpy, sys
+def tell(event, arguments):
+    if event == "socket.bind":
+        print("\\n".join(sys.modules), flush=True)
+        os._exit(0)
+sys.addaudithook(tell)
+runpy.run_module("scripts.proxy", run_name="__main__")
+"""
+
+
+def test_what_is_not_needed_to_listen_is_not_imported_before(database):
+    environment = {
+        **base_environment(),
+        "METRION_DATA_DIR": str(database.settings.data_dir),
+        "METRION_DATABASE_URL": database.url(roles.PROXY).get_secret_value(),
+    }
+    told = subprocess.run(
+        [sys.executable, "-P", "-c", TELL, "--port", str(free_port())],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    modules = set(told.stdout.split())
+    assert "addons.direct.server" in modules
+    assert not {module.partition(".")[0] for module in modules} & NEEDLESS.keys()
+    assert len(modules) <= MOST_MODULES

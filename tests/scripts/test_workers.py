@@ -12,8 +12,7 @@ import pytest
 from scripts.console import LogVoice
 from scripts.ports import HOST
 from scripts.supervision import ChildProcess, Fleet
-from scripts.workers import WorkerSockets, logger, start_workers, worker_spec
-from storage.settings import Settings
+from scripts.workers import WorkerSockets, logger, worker_spec
 
 # Answers each connection on either socket with its own number, and as ready.
 WORKER = """
@@ -65,8 +64,8 @@ def workers(sockets: WorkerSockets, tmp_path: Path) -> list[ChildProcess]:
     ]
 
 
-async def test_all_have_one_port_and_each_its_own(sockets, fleet, workers, tmp_path):
-    await start_workers(fleet, workers, Settings(data_dir=tmp_path), 20)
+async def test_all_have_one_port_and_each_its_own(sockets, fleet, workers):
+    await fleet.start(*workers, seconds=20)
     assert list(fleet.pids) == ["proxy-1", "proxy-2", "proxy-3"]
     for number in (1, 2, 3):
         assert await asyncio.to_thread(ask, sockets.ready_url(number)) == str(number)
@@ -74,8 +73,8 @@ async def test_all_have_one_port_and_each_its_own(sockets, fleet, workers, tmp_p
     assert {await asyncio.to_thread(ask, url) for _ in range(60)} <= {"1", "2", "3"}
 
 
-async def test_who_knocks_while_all_of_them_are_away_waits(sockets, fleet, workers, tmp_path):
-    await start_workers(fleet, workers, Settings(data_dir=tmp_path), 20)
+async def test_who_knocks_while_all_of_them_are_away_waits(sockets, fleet, workers):
+    await fleet.start(*workers, seconds=20)
     for worker in workers:
         await worker.stop()
     url = f"http://{HOST}:{sockets.port}/"
@@ -86,8 +85,8 @@ async def test_who_knocks_while_all_of_them_are_away_waits(sockets, fleet, worke
     assert await knocking == "2"
 
 
-async def test_a_worker_is_replaced(sockets, fleet, workers, tmp_path):
-    await start_workers(fleet, workers, Settings(data_dir=tmp_path), 20)
+async def test_a_worker_is_replaced(sockets, fleet, workers):
+    await fleet.start(*workers, seconds=20)
     before = fleet.pids
     keeping = asyncio.create_task(fleet.keep_running(lambda: None))
     await asyncio.sleep(0)
@@ -101,22 +100,6 @@ async def test_a_worker_is_replaced(sockets, fleet, workers, tmp_path):
         name: before[name] for name in ("proxy-2", "proxy-3")
     }
     assert await asyncio.to_thread(ask, sockets.ready_url(1)) == "1"
-
-
-@pytest.mark.parametrize("is_made", [False, True])
-async def test_the_first_alone_makes_what_all_of_them_read(fleet, workers, tmp_path, is_made):
-    certificate = tmp_path / "mitmproxy" / "mitmproxy-ca.pem"
-    certificate.parent.mkdir()
-    if is_made:
-        certificate.touch()
-    groups = []
-
-    async def start(*group, seconds):
-        groups.append(len(group))
-
-    fleet.start = start
-    await start_workers(fleet, workers, Settings(data_dir=tmp_path), 1)
-    assert groups == ([3] if is_made else [1, 2])
 
 
 def test_a_port_that_is_taken_is_an_error(sockets):

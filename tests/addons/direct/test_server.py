@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from addons import addon as addon_module
+from addons import production
 
 PATH = "/api/proxy/openai/v1/chat/completions"
 TOKEN = "sk-metrion-" + "0123456789abcdef" * 2
@@ -30,7 +30,7 @@ def test_tls_and_plain_http_share_the_port(proxy, connect, chat):
 
 
 def test_too_many_clients_are_turned_away_until_one_leaves(proxy, connect, chat, monkeypatch):
-    monkeypatch.setattr(addon_module, "MAX_CLIENTS", 2)
+    monkeypatch.setattr(production, "MAX_CLIENTS", 2)
     clients = [connect() for _ in range(2)]
     for client in clients:
         client.request(PATH, chat())
