@@ -1,8 +1,9 @@
 """Inputs that nobody would send: no crash, no hang, no growth, nothing forwarded unadmitted.
 
-Short forms run with the rest; `scripts/test -m fuzz` runs the long ones, a million inputs and more
-together with those to the REST API (tests/api/test_conformance.py). The seed of a run is
-`FUZZ_SEED`; a failure says seed, number and bytes of its input.
+Here they come over sockets, to a proxy as production has it. Short forms run with the rest;
+`scripts/test -m fuzz` runs the long ones, a million inputs and more together with those without
+sockets (test_fuzz_in_process.py) and those to the REST API (tests/api/test_conformance.py). The
+seed of a run is `FUZZ_SEED`; a failure says seed, number and bytes of its input.
 """
 
 import asyncio
@@ -24,15 +25,10 @@ from scripts.child_environment import base_environment
 from scripts.fake_provider import FakeProvider
 from scripts.ports import claim_port
 from scripts.proof.fuzzing import census, fire
-from scripts.proof.fuzzing.answers_in_process import try_answers
 from scripts.proof.fuzzing.arrivals import OWN, Arrivals, Whose
-from scripts.proof.fuzzing.bodies_in_process import try_bodies
 from scripts.proof.fuzzing.callers import PROVIDERS, Callers, new_account
 from scripts.proof.fuzzing.error_log import errors_in
 from scripts.proof.fuzzing.fire import Range
-from scripts.proof.fuzzing.heads_in_process import try_heads
-from scripts.proof.fuzzing.meter_in_process import try_meter
-from scripts.proof.fuzzing.requests_in_process import try_requests
 from scripts.proof.fuzzing.tally import Tally, as_table
 from scripts.proof.fuzzing.volley import answers, any_certificate
 from scripts.proof.sampling import holding_of
@@ -62,71 +58,13 @@ def numbers(short: int, long: int) -> Any:
 def count(table) -> Callable[[Tally], None]:
     """Show a tally in the run's summary; none of what it counts may have gone wrong."""
 
-    def look(*tallies: Tally) -> None:
-        for tally in tallies:
-            tally.check_growth()
-        table(as_table(tallies))
-        failures = [failure for tally in tallies for failure in tally.failures]
-        assert not failures, "\n".join(failures)
-        assert all(tally.inputs == tally.planned for tally in tallies)
+    def look(tally: Tally) -> None:
+        tally.check_growth()
+        table(as_table([tally]))
+        assert not tally.failures, "\n".join(tally.failures)
+        assert tally.inputs == tally.planned
 
     return look
-
-
-# ---- in this process -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def callers() -> Callers:
-    """Two that may call, one whose month is used up, and one that is unknown."""
-    used_up = new_account()
-    return Callers(
-        (new_account(), new_account()),
-        (used_up.token, new_token()),
-        tuple(used_up.keys.values())[:1],
-    )
-
-
-@numbers(600, 100_000)
-def test_requests_through_the_whole_gateway(inputs, callers, count):
-    tally = Tally("HTTP/1.1 requests, no sockets", SEED, inputs)
-    asyncio.run(try_requests(tally, callers, os.getpid()))
-    assert tally.forwarded > inputs // 10
-    count(tally)
-
-
-@numbers(2_000, 290_000)
-def test_heads_and_chunks_are_read_as_a_strict_reader_reads_them(inputs, callers, count):
-    tally = Tally("HTTP/1.1 heads and chunks", SEED, inputs)
-    try_heads(tally, callers, os.getpid())
-    assert tally.forwarded > inputs // 10
-    count(tally)
-
-
-@numbers(3_000, 370_000)
-def test_json_bodies_are_taken_or_refused_by_the_rules(inputs, count):
-    tally = Tally("JSON bodies", SEED, inputs)
-    try_bodies(tally, os.getpid())
-    assert tally.forwarded > inputs // 10
-    count(tally)
-
-
-@numbers(1_500, 180_000)
-def test_the_meter_makes_nothing_up(inputs, count):
-    tally = Tally("answers, for the meter", SEED, inputs)
-    try_meter(tally, os.getpid())
-    assert tally.forwarded > inputs // 10
-    count(tally)
-
-
-@numbers(300, 30_000)
-def test_answers_through_the_whole_gateway(inputs, callers, count):
-    tally = Tally("answers, no sockets", SEED, inputs)
-    asyncio.run(try_answers(tally, callers, os.getpid()))
-    count(tally)
-
-
-# ---- on sockets ----------------------------------------------------------------------------------
 
 
 class Shooting:
@@ -274,8 +212,8 @@ def test_requests_on_our_own_sockets(inputs, shooting, count):
     tally = Tally("HTTP/1.1, own sockets", SEED, inputs)
     asyncio.run(fire.fire_http1(shooting.range, tally))
     shooting.settle(tally)
-    assert tally.forwarded > inputs // 10
     count(tally)
+    assert tally.forwarded > inputs // 10
 
 
 @numbers(50, 4_000)
@@ -283,8 +221,8 @@ def test_requests_on_mitmproxys_sockets(inputs, shooting, count):
     tally = Tally("HTTP/1.1, mitmproxy's (TLS)", SEED, inputs)
     asyncio.run(fire.fire_http1(shooting.range, tally, any_certificate("http/1.1")))
     shooting.settle(tally)
-    assert tally.forwarded > inputs // 10
     count(tally)
+    assert tally.forwarded > inputs // 10
 
 
 @numbers(48, 2_500)
@@ -292,8 +230,8 @@ def test_http2_frames(inputs, shooting, count):
     tally = Tally("HTTP/2 connections", SEED, inputs)
     asyncio.run(fire.fire_http2(shooting.range, tally, any_certificate("h2")))
     shooting.settle(tally)
-    assert tally.forwarded > 0
     count(tally)
+    assert tally.forwarded > 0
 
 
 @numbers(80, 12_000)
@@ -301,8 +239,8 @@ def test_json_bodies_arrive_as_they_are(inputs, shooting, count):
     tally = Tally("JSON bodies, sockets", SEED + 1, inputs)
     asyncio.run(fire.fire_bodies(shooting.range, tally))
     shooting.settle(tally)
-    assert tally.forwarded > inputs // 10
     count(tally)
+    assert tally.forwarded > inputs // 10
 
 
 @numbers(60, 6_000)

@@ -11,9 +11,10 @@ type Fault = Literal["crash", "hang", "not admitted", "wrong"]
 _MOST_SHOWN = 20
 _LOOKS = (0.1, 0.5, 1.0)
 _KIB_PER_MIB = 1024
-# From a tenth of the inputs to the half of them, and from there to the end.
+# From a tenth of the inputs to the half of them, and from there to the end: the biggest inputs
+# are of 4 MiB, and may be the first of their kind.
 _MOST_GROWTH_KIB = 32 * _KIB_PER_MIB
-_MOST_LATER_KIB = 8 * _KIB_PER_MIB
+_MOST_LATER_KIB = 12 * _KIB_PER_MIB
 _HEADS = (
     *("kind of input", "inputs", "seed", "forwarded", "not admitted", "crashes", "hangs"),
     *("wrong", "MiB at 10, 50, 100 %"),

@@ -35,8 +35,8 @@ def test_memory_is_looked_at_by_the_share_of_a_time(tally):
         ((100, 130, 136), False),  # caches were filled
         ((100, 101, 102), False),
         ((130, 100, 104), False),
-        ((100, 110, 120), True),  # a slope
-        ((100, 100, 110), True),
+        ((100, 115, 130), True),  # a slope
+        ((100, 100, 115), True),
         ((100, 140, 140), True),
         ((100, 140), False),  # too few inputs to say so
     ],
