@@ -167,7 +167,16 @@ def test_an_event_with_a_picture_is_read_by_its_ends(streamed):
 )
 def test_an_event_with_a_picture_may_be_the_last(ending, complete, streamed):
     meter = streamed("gemini.generate", sse(answer(PICTURE, METADATA, **ending)))
-    assert (meter.usage, meter.complete) == (USED, complete)
+    assert (meter.usage, meter.model, meter.complete) == (USED, "gemini-2.5-flash", complete)
+
+
+def test_a_long_event_that_says_nothing_takes_nothing_back(streamed):
+    picture = answer(PICTURE, METADATA)
+    assert streamed("gemini.generate", sse(LAST, picture)).complete
+    picture = {"candidates": [{**picture["candidates"][0], "finishReason": "STOP"}]}
+    meter = streamed("gemini.generate", sse(FIRST, picture))
+    assert meter.usage == TokenUsage(3000, 0, None, 500, 500)
+    assert (meter.model, meter.complete) == ("gemini-2.5-flash", True)
 
 
 def test_a_picture_that_was_cut_off_takes_back_nothing(streamed):

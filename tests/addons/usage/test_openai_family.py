@@ -124,9 +124,9 @@ def test_usage_within_a_choice_is_another(streamed):
 def test_what_a_stream_has_said_holds_when_a_later_chunk_does_not_say_it(streamed):
     usage = {"prompt_tokens": 3, "completion_tokens": 4}
     error = b'data: {"error": {"message": "Oops"}}\n\n'
-    meter = streamed(
-        "openai.chat", WORD + chunk(model="", service_tier=None, usage=usage) + error + WORD + USAGE
-    )
+    silent = chunk(model="", service_tier=None, usage=usage)
+    assert streamed("openai.chat", WORD + silent).model == "gpt-4o-2024-08-06"
+    meter = streamed("openai.chat", WORD + silent + error + WORD + USAGE)
     assert meter.usage == TokenUsage(1100, 1024, None, 50, 0, "default")
     assert (meter.model, meter.error_message) == ("gpt-4o-2024-08-06", "Oops")
     assert streamed("openai.chat", USAGE + error).usage == meter.usage
