@@ -116,6 +116,13 @@ class Filter:
         }
         return frozenset(name for name, is_asked in asked.items() if is_asked)
 
+    @property
+    def single(self) -> frozenset[str]:
+        """Of which of these it wants one value only."""
+        names = {"provider": self.providers, "model": self.models, "requester": self.requesters}
+        single = {name for name, wanted in names.items() if len(wanted) == 1}
+        return frozenset(single | ({"from_cache"} if self.cached is not None else set()))
+
     def of_logs(self) -> list[ColumnElement[bool]]:
         """Return the conditions on the log itself."""
         columns = request_logs.c

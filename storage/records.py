@@ -52,6 +52,7 @@ _KINDS: Final[dict[str, frozenset[str]]] = {
     "_names": frozenset({"provider", "model", "requester"}),
 }
 _ONLY_BY_DAY: Final = ("_providers", "_names")
+_EVERYTHING: Final = frozenset({"provider", "model", "requester", "status", "from_cache"})
 # What a series is of.  A row for each moment instead would take Python ten times as long.
 _SERIES: Final = {COST_SERIES: "cost_usd", REQUEST_SERIES: "requests"}
 
@@ -82,11 +83,8 @@ class Source:
     table: str
     kind: str | None
     begin: str
-
-    @property
-    def is_by_requester(self) -> bool:
-        """Whether each requester has one record for an hour or day."""
-        return self.kind is not None and self.kind.endswith("_requesters")
+    told: frozenset[str]
+    """What it tells apart, beside the hour or day."""
 
 
 async def ask(
@@ -107,8 +105,8 @@ def source_of(window: Window, dimensions: frozenset[str]) -> Source:
     """Return the smallest that tells these apart (`DIMENSIONS` but the first, and `from_cache`)."""
     for kind, known in _KINDS.items():
         if dimensions <= known and (window.step == "day" or kind not in _ONLY_BY_DAY):
-            return Source("usage_sums", f"{window.step}s{kind}", "begin")
-    return Source(f"usage_{window.step}s", None, window.step)
+            return Source("usage_sums", f"{window.step}s{kind}", "begin", known)
+    return Source(f"usage_{window.step}s", None, window.step, _EVERYTHING)
 
 
 class _Statement:
@@ -127,25 +125,27 @@ class _Statement:
         if REQUESTERS in question.only:
             dimensions |= {"requester"}
         source = source_of(question.window, dimensions)
-        rows, begin, sums = self._rows(number, question.window, source), source.begin, dict(_SUMS)
+        rows, begin = self._rows(number, question.window, source), source.begin
         if source.begin == "day":
             begin = "(day::timestamp AT TIME ZONE 'UTC')"
-        if not _SERIES.keys().isdisjoint(question.only):
-            names = ", ".join(question.by)
-            parts = ", ".join(f"{_SUMS[name]} AS {name}" for name in question.only if name in SUMS)
-            cells = f"SELECT {begin} AS begin, {names}, {parts} FROM {rows} GROUP BY 1, {names}"  # noqa: S608
-            rows, begin = f"({cells}) AS cells", "begin"
-        elif question.only == (REQUESTERS,):
-            # who was there when, once each: to count different ones, all rows would be sorted
-            if not (question.by and source.is_by_requester):
-                moment = f"{begin} AS begin, " if question.by else ""
-                rows, begin = f"(SELECT DISTINCT {moment}requester FROM {rows}) AS cells", "begin"  # noqa: S608
-            sums[REQUESTERS] = "count(nullif(requester, ''))"
+        cells = _cells_of(question)
+        if cells and not self._are_cells(source, cells):
+            names = [f"{begin} AS begin" if name == "begin" else name for name in cells]
+            parts = [f"{_SUMS[name]} AS {name}" for name in question.only if name in SUMS]
+            places = ", ".join(str(place + 1) for place in range(len(cells)))
+            rows = f"(SELECT {', '.join([*names, *parts])} FROM {rows} GROUP BY {places}) AS cells"  # noqa: S608
+            begin = "begin"
+        sums = _SUMS | (_OF_CELLS if question.only == (REQUESTERS,) else {})
         keys = {name: begin if name == "begin" else name for name in question.by}
         expressions = keys | {name: sums[name] for name in question.only}
         answers = [f"{expressions.get(name, 'NULL')}::{_TYPES[name]}" for name in self.columns]
         groups = f"GROUP BY ({', '.join(keys.values())})"
         return f"SELECT {number}, {', '.join(answers)} FROM {rows} {groups}"  # noqa: S608
+
+    def _are_cells(self, source: Source, cells: Collection[str]) -> bool:
+        """Return whether there is but one record for each cell."""
+        told = source.told - self._wanted.single
+        return source.kind is not None and "begin" in cells and told <= {*cells}
 
     def _rows(self, number: int, window: Window, source: Source) -> str:
         """Return the table and the condition that a record is meant."""
@@ -182,6 +182,14 @@ class _Statement:
             yield f"({' OR '.join(places)})"
 
 
+def _cells_of(question: Question) -> tuple[str, ...]:
+    """Return by what records are put together before there is an answer; empty: by nothing."""
+    if question.only == (REQUESTERS,):
+        # who was there when, once each: to count different ones, all records would be sorted
+        return (*question.by, "requester")
+    return () if _SERIES.keys().isdisjoint(question.only) else ("begin", *question.by)
+
+
 _SUMS: Final = {
     **{name: f"sum({name})" for name in (*SUMS, *HISTOGRAMS)},
     "last_at": "max(last_at)",
@@ -192,6 +200,7 @@ _SUMS: Final = {
         for name, summed in _SERIES.items()
     },
 }
+_OF_CELLS: Final = {REQUESTERS: "count(nullif(requester, ''))"}
 _TYPES: Final = {
     "begin": "timestamptz",
     **dict.fromkeys(("provider", "model", "requester"), "text"),
