@@ -241,6 +241,17 @@ def test_a_mistake_of_its_own_does_not_reach_the_answer(caplog):
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
 
 
+def test_only_a_stream_can_say_that_it_is_over():
+    for flavour, is_said in (("openai.chat", True), ("gemini.generate", False)):
+        meter = Meter(flavour, "text/event-stream", "")
+        meter.feed(STREAMS[flavour][:-30])
+        assert not meter.heard_last_word
+        meter.feed(STREAMS[flavour][-30:])
+        assert meter.heard_last_word == is_said
+    body = json.dumps(BODIES["openai.chat"]).encode()
+    assert not measure("openai.chat", [body], "application/json").heard_last_word
+
+
 def test_before_the_end_nothing_is_known():
     meter = Meter("openai.chat", "text/event-stream", "")
     meter.feed(STREAMS["openai.chat"])
