@@ -132,7 +132,7 @@ def test_a_lock_that_somebody_holds_is_given_up_on(empty, roles_folder, monkeypa
     monkeypatch.setattr("storage.migrate._LOCK_TIMEOUT", "200ms")
     with psycopg.connect(empty.get_secret_value()) as reader:
         # what the newest revision changes, or that one would be undone
-        reader.execute("SELECT count(*) FROM metrion.accounts, metrion.request_logs")
+        reader.execute("SELECT count(*) FROM metrion.accounts, metrion.usage_sums")
         with pytest.raises(DatabaseUnavailable, match=r"has been in use for 200ms.*try again"):
             downgrade(empty, "base")
         # neither half of a revision nor a lock is left: others go on at once

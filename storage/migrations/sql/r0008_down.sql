@@ -1,0 +1,4 @@
+DROP INDEX metrion.usage_sums_days_models_statuses_status,
+  metrion.usage_sums_days_models_statuses_model,
+  metrion.usage_sums_days_requesters_statuses_status,
+  metrion.usage_sums_days_requesters_statuses_requester;
