@@ -33,9 +33,18 @@ _CANNOT_START = 2
 _CANNOT_LISTEN = 1
 
 
-async def serve(settings: Settings, service: Service, chosen: argparse.Namespace) -> int:
-    """Serve until a signal. Returns the exit code."""
-    proxy = ProductionProxy(service, settings.data_dir / "mitmproxy", certifi.where())
+async def serve(
+    settings: Settings, service: Service, trusted: str, chosen: argparse.Namespace
+) -> int:
+    """Serve until a signal. Returns the exit code.
+
+    Raises:
+        SettingsError: `trusted`, who may sign certificates of providers, cannot be read.
+    """
+    try:
+        proxy = ProductionProxy(service, settings.data_dir / "mitmproxy", trusted)
+    except OSError as error:
+        raise SettingsError(f"SSL_CERT_FILE: there is no certificate in {trusted}") from error
     # said to be TCP: else asyncio, on macOS, lets small answers wait for 40 ms
     listeners = [socket.socket(proto=socket.IPPROTO_TCP, fileno=n) for n in chosen.listeners]
     stop = asyncio.Event()
@@ -61,7 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parse(arguments)
     log_as_json(sys.stderr)
     forbid_core_dumps()
-    if reason := key_log_refusal(os.environ):  # noqa: TID251 - no setting, a guard
+    environment = os.environ  # noqa: TID251 - no settings: what every program with TLS looks at
+    if reason := key_log_refusal(environment):
         _say(reason)
         return _CANNOT_START
     try:
@@ -69,7 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.workers > 1:
             _become_workers(settings, chosen)
         fellows = Fellows(chosen.worker, chosen.worker_ports) if chosen.worker else None
-        return asyncio.run(serve(settings, Service(settings, fellows), chosen))
+        trusted = environment.get("SSL_CERT_FILE") or certifi.where()
+        return asyncio.run(serve(settings, Service(settings, fellows), trusted, chosen))
     except StorageError as error:
         _say(str(error))
         return _CANNOT_START

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from scripts.benchmarks import report
+from scripts.benchmarks import connecting, report
 from scripts.benchmarks.contestants import Field, started
 from scripts.benchmarks.dashboard import measure_dashboard, page_table
 from scripts.benchmarks.goals import goal_table, goals
@@ -65,6 +65,8 @@ def _measure(options: argparse.Namespace, field: Field, folder: Path) -> dict[st
     for scenario, figures in measure(field, seconds, options.rounds):
         found["requests"][scenario] = {name: asdict(each) for name, each in figures.items()}
         print(report.request_table(scenario, figures), flush=True)
+    found["connecting"] = connecting.measure_connecting(field, folder, seconds, options.rounds)
+    print(connecting.connecting_table(found["connecting"]), flush=True)
     if options.rows:
         account_id = asyncio.run(_account_id(field))
         rows = measure_rows(field.metrion, account_id, field.postgres_pid, folder, options.rows)

@@ -85,7 +85,7 @@ def started(folder: Path) -> Generator[Field]:
             Contestant("metrion", metrion, f"/api/proxy/openai{_CHAT_PATH}", token),
         ]
         for peer in peers(folder, origin):
-            process = _peer_process(peer, folder, core)
+            process = peer_process(peer, folder, core)
             stack.enter_context(process)
             contestants.append(Contestant(peer.program, process, _CHAT_PATH, CALLERS_KEY))
         yield Field(
@@ -126,7 +126,8 @@ def _mitmdump(origin: str, folder: Path, core: int | None) -> MeasuredProcess:
     return MeasuredProcess(command, base_environment(), folder, core=core)
 
 
-def _peer_process(peer: Peer, folder: Path, core: int | None) -> MeasuredProcess:
+def peer_process(peer: Peer, folder: Path, core: int | None) -> MeasuredProcess:
+    """A peer, as it is started; its configuration is written."""
     environment = base_environment() | dict(peer.environment)
     process = MeasuredProcess(peer.command, environment, folder, core=core)
     for name, content in peer.configuration.items():

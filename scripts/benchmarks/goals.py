@@ -49,6 +49,7 @@ def goals(found: _Found) -> list[Goal]:
         *_first_byte(found),
         Goal("PostgreSQL ms a request, at 300/s", 0.15, _of(found, _postgres_ms)),
         *_memory(found),
+        Goal("provider's connections per 100 requests", 5.0, _of(found, _connections)),
         Goal("CPU a request, two workers to one", 1 / 0.9, _of(found, _workers)),
     ]
 
@@ -94,6 +95,10 @@ def _event_ms(found: _Found) -> float:
 
 def _postgres_ms(found: _Found) -> float:
     return found["requests"][_STEADY]["metrion"]["postgres_us"] / 1000
+
+
+def _connections(found: _Found) -> float:
+    return found["connecting"]["metrion"]["connections_per_100"]
 
 
 def _workers(found: _Found) -> float:

@@ -14,6 +14,8 @@ from scripts.fake_provider.server import HOST, Server
 async def serve(port: int, tls: ssl.SSLContext | None, pace: float) -> None:
     """Serve until SIGTERM or SIGINT; says `{"origin": …}` on standard output when ready.
 
+    In the end it says how many connections there were: `{"connections": …}`.
+
     Raises:
         OSError: the port is taken.
     """
@@ -27,6 +29,7 @@ async def serve(port: int, tls: ssl.SSLContext | None, pace: float) -> None:
     print(json.dumps({"origin": f"{scheme}://{HOST}:{bound}"}), flush=True)
     await ended.wait()
     await server.close()
+    print(json.dumps({"connections": server.accepted}), flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

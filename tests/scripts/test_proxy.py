@@ -216,6 +216,15 @@ def test_a_key_log_is_refused(database, tmp_path):
     assert "SSLKEYLOGFILE would write TLS keys to disk" in errors
 
 
+def test_authorities_that_cannot_be_read_are_said(database, tmp_path):
+    (tmp_path / "none.pem").touch()
+    proxy = start(database, free_port(), SSL_CERT_FILE=str(tmp_path / "none.pem"))
+    _, errors = proxy.communicate(timeout=30)
+    assert proxy.returncode == 2
+    assert "SSL_CERT_FILE: there is no certificate" in errors
+    assert "Traceback" not in errors
+
+
 # What it costs to import (CPU of the machine on which a start took 2.2 s), and who needs it.
 NEEDLESS = {
     "sqlalchemy": "0.5 s, 25 MB; the API, jobs and commands (see storage.database_url)",

@@ -25,6 +25,11 @@ def test_it_measures_everything_and_writes_json(tmp_path):
         assert list(contestants)[:3] == usual
         assert all(each["cpu_us"] > 0 and each["requests"] for each in contestants.values())
         assert contestants["metrion"]["postgres_us"] > 0
+    connecting = found["connecting"]
+    assert list(connecting)[:3] == ["direct", "mitmdump", "metrion"]
+    assert all(each["cpu_us"] > 0 for each in connecting.values())
+    assert connecting["direct"]["connections_per_100"] == 100
+    assert connecting["metrion"]["connections_per_100"] < 50  # of few requests
     assert found["rows"]["rows"] == 500
     assert len(found["memory"]) == 3
     assert "of mitmdump" in done.stdout

@@ -23,6 +23,7 @@ def found(metrion: Figures = METRION) -> dict[str, object]:
         "start_seconds": 1.2,
         "requests": {scenario.name: contestants for scenario in SCENARIOS},
         "memory": {"a": 130 * MIB, "b": 131 * MIB, "c": 132 * MIB},
+        "connecting": {"metrion": {"connections_per_100": 0.8}},
         "workers": [{"per_cpu_second": 1000.0}, {"per_cpu_second": 950.0}],
     }
 
@@ -45,6 +46,7 @@ def test_each_can_be_missed():
     slow |= {
         "start_seconds": 2.1,
         "memory": {"a": 140 * MIB, "b": 1, "c": 160 * MIB},
+        "connecting": {"metrion": {"connections_per_100": 100.0}},
         "workers": [{"per_cpu_second": 1000.0}, {"per_cpu_second": 890.0}],
     }
     assert missed(slow) == {goal.name for goal in goals(slow)}
