@@ -28,7 +28,7 @@ from addons.compressed_guard import CompressedKeyGuard
 from addons.credentials import choose_mode, label, take_credentials
 from addons.exchange import Exchange, Headers, Marks, Mode
 from addons.framing import RequestHead
-from addons.headers import check_head, client_headers
+from addons.headers import blotted, check_head, client_headers
 from addons.keyring import Keyring
 from addons.meter import Meter
 from addons.outcome import Outcome, Refused, shutting_down
@@ -222,9 +222,7 @@ class Gateway:
     def responseheaders(self, exchange: Exchange, status: int, headers: Headers) -> Headers:
         """The provider's head has come; the headers that the client gets."""
         exchange.status = status
-        # before names are folded to lower case
-        blotted = [(exchange.blot(name), exchange.blot(value)) for name, value in headers]
-        kept = client_headers(blotted)
+        kept = client_headers(blotted(exchange, headers))  # before names are folded to lower case
         values = dict(kept)
         content_type = values.get(b"content-type", b"").decode("latin-1")
         if exchange.usage_filter:

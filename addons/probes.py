@@ -1,16 +1,19 @@
 """What a balancer and Prometheus ask the proxy process: `/healthz`, `/readyz`, `/metrics`."""
 
 import json
-from collections.abc import Callable
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import accumulate
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from addons.answers import Answer
 from addons.exchange import Exchange
@@ -100,63 +103,102 @@ def _answer(status: int, content_type: bytes, body: bytes) -> Answer:
     return Answer(status, headers, body)
 
 
-class RequestMetrics:
-    """Counts of requests; labels are bounded: providers of the table, outcomes, codes."""
+class RequestMetrics(Collector):
+    """Counts of requests; labels are bounded: providers of the table, outcomes, codes.
+
+    Counted in plain numbers and told as Prometheus wants them when it asks: its own counters, with
+    a lock and a search by labels each, took a fifteenth of a request's time. All of it is done in
+    the event loop's thread.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         ProcessCollector(registry=registry)
-        self._seconds = Histogram(
-            "metrion_request_seconds",
-            "Time from a request's head to the end of its provider's answer",
-            ["provider"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._overhead = Histogram(
-            "metrion_overhead_seconds",
-            "Metrion's own share of that time",
-            ["provider"],
-            buckets=_OVERHEAD_SECONDS,
-            registry=registry,
-        )
-        self._times: dict[str, tuple[Histogram, Histogram]] = {}
-        self._ended = Counter(
-            "metrion_requests",
-            "Requests that got past authentication, by how they ended",
-            ["provider", "outcome"],
-            registry=registry,
-        )
-        self._refused = Counter(
-            "metrion_own_answers",
-            "Answers of Metrion itself, by error code",
-            ["code"],
-            registry=registry,
-        )
-        self._open = Gauge(
-            "metrion_requests_open", "Requests that are under way at a provider", registry=registry
-        )
+        self._seconds: dict[str, _Times] = {}
+        self._overhead: dict[str, _Times] = {}
+        self._ended: Counter[tuple[str, str]] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._open = 0
+        registry.register(self)
 
     def forwarded(self) -> None:
         """A request goes to its provider."""
-        self._open.inc()
+        self._open += 1
 
     def ended(self, provider: str, outcome: Outcome, *, was_forwarded: bool) -> None:
         """A request has ended."""
-        self._ended.labels(provider, outcome.value).inc()
+        self._ended[provider, outcome.value] += 1
         if was_forwarded:
-            self._open.dec()
+            self._open -= 1
 
     def timed(self, provider: str, milliseconds: float | None, overhead: float | None) -> None:
         """How long a forwarded request took, and how much of it was ours (both in ms)."""
         if milliseconds is None or overhead is None:
             return
-        times = self._times.get(provider)
-        if times is None:  # looking the children up costs more than counting
-            times = self._seconds.labels(provider), self._overhead.labels(provider)
-            self._times[provider] = times
-        times[0].observe(milliseconds / 1000)
-        times[1].observe(overhead / 1000)
+        if provider not in self._seconds:
+            self._seconds[provider] = _Times(_SECONDS)
+            self._overhead[provider] = _Times(_OVERHEAD_SECONDS)
+        self._seconds[provider].add(milliseconds / 1000)
+        self._overhead[provider].add(overhead / 1000)
 
     def refused(self, code: str) -> None:
         """Metrion answered by itself."""
-        self._refused.labels(code).inc()
+        self._refused[code] += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """Tell the counts as they are at this moment."""
+        yield _histogram(
+            "metrion_request_seconds",
+            "Time from a request's head to the end of its provider's answer",
+            self._seconds,
+        )
+        yield _histogram(
+            "metrion_overhead_seconds", "Metrion's own share of that time", self._overhead
+        )
+        ended = CounterMetricFamily(
+            "metrion_requests",
+            "Requests that got past authentication, by how they ended",
+            labels=["provider", "outcome"],
+        )
+        for labels, count in self._ended.items():
+            ended.add_metric(labels, count)
+        yield ended
+        refused = CounterMetricFamily(
+            "metrion_own_answers", "Answers of Metrion itself, by error code", labels=["code"]
+        )
+        for code, count in self._refused.items():
+            refused.add_metric([code], count)
+        yield refused
+        yield GaugeMetricFamily(
+            "metrion_requests_open", "Requests that are under way at a provider", self._open
+        )
+
+
+class _Times:
+    """How many times fell into which bucket.
+
+    Args:
+        bounds: the largest of each bucket, in seconds, ascending; one more has no bound.
+    """
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One more."""
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self.sum += seconds
+
+    @property
+    def buckets(self) -> list[tuple[str, float]]:
+        """Bounds, and how many times are not above them."""
+        bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        return list(zip(bounds, accumulate(self._counts), strict=True))
+
+
+def _histogram(name: str, documentation: str, times: dict[str, _Times]) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, documentation, labels=["provider"])
+    for provider, each in times.items():
+        family.add_metric([provider], buckets=each.buckets, sum_value=each.sum)
+    return family

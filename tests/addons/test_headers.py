@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addons.credentials import KeyGuard
 from addons.exchange import Exchange, Header, Headers, Marks
-from addons.headers import check_head, client_headers, upstream_headers
+from addons.headers import blotted, check_head, client_headers, upstream_headers
 from addons.outcome import Refused
 from addons.providers import load_providers
 from addons.providers.base import RouteTable
@@ -206,3 +207,18 @@ class TestCheckHead:
         with pytest.raises(Refused) as caught:
             check_head(made)
         assert (caught.value.status, caught.value.code) == (400, "invalid_request")
+
+
+def test_the_key_is_blotted_out_of_names_and_values_alone():
+    request = Exchange(
+        uuid.uuid4(), datetime.now(UTC), "POST", "/", "", [], "", http2=False, marks=Marks(0.0)
+    )
+    answer: Headers = [(b"X-Echo", b"a sk-12345678 b"), (b"sk-12345678", b"y"), (b"Z", b"sk-1234")]
+    assert blotted(request, answer) == answer  # no key was sent
+    request.guard = KeyGuard(b"sk-12345678")
+    assert blotted(request, answer) == [
+        (b"X-Echo", b"a *********** b"),
+        (b"***********", b"y"),
+        (b"Z", b"sk-1234"),
+    ]
+    assert blotted(request, answer[2:]) == answer[2:]
