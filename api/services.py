@@ -21,6 +21,7 @@ from storage.database_url import service_url
 from storage.export import MOST_AT_ONCE, Exports
 from storage.sealing import MasterKeys
 from storage.settings import Settings
+from storage.single_statements import SingleStatements
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Services:
 
     settings: Settings
     database: Database
+    lookups: SingleStatements
+    """Who is calling: with each request, before anything else."""
     keys: MasterKeys
     providers: tuple[Provider, ...]
     mailer: Mailer
@@ -53,6 +56,7 @@ class Services:
         return cls(
             settings=settings,
             database=Database(service_url(settings, roles.API)),
+            lookups=SingleStatements(service_url(settings, roles.API)),
             keys=MasterKeys.load(settings),
             providers=load_providers(),
             mailer=Mailer.open(settings),
@@ -73,4 +77,5 @@ class Services:
         if self.billing is not None:
             self.billing.close()
         await self.exports.close()
+        await self.lookups.close()
         await self.database.close()

@@ -17,6 +17,7 @@ from storage.identifiers import uuid7
 from storage.models import accounts, this_account, tokens
 from storage.plans import PlanName, get_plan
 from storage.sealing import Binding, MasterKeys
+from storage.single_statements import SingleStatements
 from storage.tokens import new_token
 
 CURRENCIES: Final = ("USD", "EUR", "CHF")
@@ -28,7 +29,7 @@ _LONGEST_EMAIL = 254
 
 _LIST = text("SELECT id, email, plan, currency, created_at FROM metrion.list_accounts(:most)")
 _FIND = text("SELECT metrion.account_id_by_email(:email)")
-_BY_TOKEN = text("SELECT account_id, plan FROM metrion.account_by_token(:digests)")
+_BY_TOKEN = "SELECT account_id, plan FROM metrion.account_by_token(%s::bytea[])"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,15 @@ async def find_account(connection: AsyncConnection, email: str) -> uuid.UUID | N
 
 
 async def account_by_token(
-    connection: AsyncConnection, digests: Sequence[bytes]
+    statements: SingleStatements, digests: Sequence[bytes]
 ) -> AccountCaller | None:
-    """Return the account whose live token has one of the digests, or None; as `metrion_api`."""
-    row = (await connection.execute(_BY_TOKEN, {"digests": list(digests)})).one_or_none()
-    return None if row is None else AccountCaller(row.account_id, row.plan)
+    """Return the account whose live token has one of the digests, or None; as `metrion_api`.
+
+    Raises:
+        DatabaseUnavailable: the next try may work.
+    """
+    row = await statements.fetch(_BY_TOKEN, [list(digests)])
+    return None if row is None else AccountCaller(*row)
 
 
 async def get_account(connection: AsyncConnection) -> Account:

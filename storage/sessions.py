@@ -17,6 +17,7 @@ from storage.errors import NotFound
 from storage.identifiers import uuid7
 from storage.models import sessions, this_account
 from storage.sealing import MasterKeys
+from storage.single_statements import SingleStatements
 
 LIFE: Final = timedelta(days=30)
 MOST_SESSIONS: Final = 50
@@ -26,7 +27,7 @@ _SECRET_BYTES = 32
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 _CHUNK = 5000
 
-_FIND = text("SELECT session_id, account_id, plan FROM metrion.session_by_digest(:digests)")
+_FIND = "SELECT account_id, plan, session_id FROM metrion.session_by_digest(%s::bytea[])"
 _DELETE_EXPIRED = text("SELECT metrion.delete_expired_sign_ins(:chunk)")
 
 
@@ -88,17 +89,19 @@ async def create_session(
 
 
 async def find_session(
-    connection: AsyncConnection, keys: MasterKeys, secret: str
+    statements: SingleStatements, keys: MasterKeys, secret: str
 ) -> SignedIn | None:
-    """Return whose session has this secret, or None (`Database.system`, as the API).
+    """Return whose session has this secret, or None; as `metrion_api`.
 
     What cannot be a secret is not looked up.
+
+    Raises:
+        DatabaseUnavailable: the next try may work.
     """
     if _SECRET.fullmatch(secret) is None:
         return None
-    found = await connection.execute(_FIND, {"digests": _digests(keys, secret)})
-    row = found.one_or_none()
-    return None if row is None else SignedIn(row.account_id, row.plan, row.session_id)
+    row = await statements.fetch(_FIND, [_digests(keys, secret)])
+    return None if row is None else SignedIn(*row)
 
 
 async def list_sessions(connection: AsyncConnection) -> list[Session]:

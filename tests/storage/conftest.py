@@ -35,6 +35,14 @@ async def proxy(database) -> AsyncIterator[SingleStatements]:
 
 
 @pytest.fixture
+async def lookups(database) -> AsyncIterator[SingleStatements]:
+    """The database as the API asks it who is calling."""
+    opened = SingleStatements(database.url(roles.API))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
 def writer(database) -> Iterator[LogWriter]:
     opened = LogWriter(database.url(roles.PROXY))
     yield opened

@@ -119,12 +119,9 @@ async def test_an_administrator_changes_one_account_only(database, administrator
 
 
 @pytest.mark.parametrize("plan", ["free", "pro"])
-async def test_the_api_finds_the_account_but_no_keys(api, database, new_account, plan):
+async def test_the_api_finds_the_account_but_no_keys(lookups, database, new_account, plan):
     account = await new_account(plan)
-    async with api.system() as connection:
-        found = await accounts.account_by_token(
-            connection, database.keys.token_digests(account.token)
-        )
-        assert found == accounts.AccountCaller(account.id, plan)
-        nobody = database.keys.token_digests(new_token())
-        assert await accounts.account_by_token(connection, nobody) is None
+    found = await accounts.account_by_token(lookups, database.keys.token_digests(account.token))
+    assert found == accounts.AccountCaller(account.id, plan)
+    nobody = database.keys.token_digests(new_token())
+    assert await accounts.account_by_token(lookups, nobody) is None

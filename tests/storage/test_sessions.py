@@ -20,27 +20,22 @@ async def open_session(api, keys, account_id, browser="Firefox"):
         return await create_session(connection, keys, account_id, browser)
 
 
-async def find(api, keys, secret):
-    async with api.system() as connection:
-        return await find_session(connection, keys, secret)
-
-
 async def listed(api, account_id):
     async with api.account(account_id) as connection:
         return await list_sessions(connection)
 
 
-async def test_a_session_is_found_by_its_secret(api, database, new_account):
+async def test_a_session_is_found_by_its_secret(api, lookups, database, new_account):
     account = await new_account("pro")
     new = await open_session(api, database.keys, account.id)
-    found = await find(api, database.keys, new.secret)
+    found = await find_session(lookups, database.keys, new.secret)
     assert (found.account_id, found.plan, found.session_id) == (account.id, "pro", new.id)
     assert new.secret not in repr(new)
     for secret in ("", "x", "A" * 43, new.secret + "A", new.secret[:-1]):
-        assert await find(api, database.keys, secret) is None
+        assert await find_session(lookups, database.keys, secret) is None
 
 
-async def test_only_its_account_sees_and_ends_it(api, database, new_account):
+async def test_only_its_account_sees_and_ends_it(api, lookups, database, new_account):
     ada, eve = await new_account(), await new_account()
     new = await open_session(api, database.keys, ada.id, "a" * 1000 + "\0")
     (session,) = await listed(api, ada.id)
@@ -53,7 +48,7 @@ async def test_only_its_account_sees_and_ends_it(api, database, new_account):
                 await delete_session(connection, session_id)
     async with api.account(ada.id) as connection:
         await delete_session(connection, new.id)
-    assert await find(api, database.keys, new.secret) is None
+    assert await find_session(lookups, database.keys, new.secret) is None
 
 
 async def test_the_oldest_make_room(api, database, new_account, monkeypatch):
@@ -65,7 +60,9 @@ async def test_the_oldest_make_room(api, database, new_account, monkeypatch):
     ]
 
 
-async def test_when_it_was_seen_is_noted_once_a_minute(api, database, new_account, administrator):
+async def test_when_it_was_seen_is_noted_once_a_minute(
+    api, lookups, database, new_account, administrator
+):
     account = await new_account()
     new = await open_session(api, database.keys, account.id)
     seen = "SELECT now() - last_seen_at AS ago FROM metrion.sessions"
@@ -73,7 +70,7 @@ async def test_when_it_was_seen_is_noted_once_a_minute(api, database, new_accoun
         administrator.execute(
             "UPDATE metrion.sessions SET last_seen_at = now() - make_interval(secs => %s)", [age]
         )
-        await find(api, database.keys, new.secret)
+        await find_session(lookups, database.keys, new.secret)
         ago = administrator.execute(seen).fetchone()["ago"].total_seconds()
         assert expected <= ago < expected + 8
 
