@@ -1,5 +1,6 @@
 """The proxy's process: starts, says why not, drains. What it does meanwhile: tests/e2e."""
 
+import contextlib
 import http.client
 import os
 import signal
@@ -54,17 +55,17 @@ def free_port() -> int:
 
 def wait_until_ready(port: int) -> None:
     deadline = time.monotonic() + 30
-    while True:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/readyz")
-            assert connection.getresponse().status == 200
-            connection.close()
-        except ConnectionError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        else:
-            return
+    while not _is_ready(port):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.closing(connection), contextlib.suppress(ConnectionError):
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    return False
 
 
 def test_a_stream_under_way_ends_well_before_the_process_does(database, token):
