@@ -117,24 +117,23 @@ def _figures(page: Page, request: Request) -> str:
 @lru_cache(_MOST_RENDERED)
 def _render(page: Page, *, figures: str = "", has_mailbox: bool = False) -> str:
     """Return the page as HTML; it holds nothing that changes while the process runs."""
+    everywhere = {"static": f"{PREFIX}/{static_files().version}"}
     return (
         _templates()
-        .get_template(f"{page.name}.html")
+        .get_template(f"{page.name}.html", globals=everywhere)
         .render(page=page, figures=figures, modules=_modules(page.name), has_mailbox=has_mailbox)
     )
 
 
 @cache
 def _templates() -> Environment:
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(TEMPLATES_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["static"] = f"{PREFIX}/{static_files().version}"
-    return environment
 
 
 @cache

@@ -29,7 +29,7 @@ export function timeChart(host, options) {
 class TimeChart {
   #hidden = new Set();
   #active = -1;
-  #isLaidOut = false;
+  #size = null; // not known before the first layout
   #scale = null;
   #layers = [];
 
@@ -61,10 +61,10 @@ class TimeChart {
     this.element = el("div", { class: options.bare ? "chart bare" : "chart" }, options.bare ? null : this.legend, area, this.table);
     host.replaceChildren(this.element);
     this.update(options);
-    // Called at once, too, but after the layout: charts that ask for their size one by one while
-    // the page is still being made would have it laid out as often.
-    new ResizeObserver(() => {
-      this.#isLaidOut = true;
+    // It tells the first size, too, after the layout: charts that ask for theirs one by one would
+    // have the page laid out as often.
+    new ResizeObserver(([{ contentRect }]) => {
+      this.#size = contentRect;
       this.#draw();
     }).observe(this.box);
   }
@@ -81,7 +81,7 @@ class TimeChart {
     for (const [name, value] of Object.entries(attributes)) this.box.setAttribute(name, value);
     this.#active = Math.min(this.#active, last);
     this.#tell(this.#active < 0 ? last : this.#active);
-    if (this.#isLaidOut) this.#draw();
+    this.#draw();
   }
 
   #drawLegend() {
@@ -113,8 +113,8 @@ class TimeChart {
 
   #draw() {
     const { timestamps, series, kind = "area", stacked, bare, show, showAxis = show, times, unit = 1 } = this.options;
-    const { clientWidth: width, clientHeight: height } = this.box;
-    if (!width || !timestamps.length) return;
+    if (!this.#size?.width || !timestamps.length) return;
+    const { width, height } = this.#size;
     this.#layers = layered(series.filter(({ name }) => !this.#hidden.has(name)), stacked);
     const largest = Math.max(0, ...this.#layers.flatMap(({ high }) => high.map((each) => each ?? 0)));
     const isWhole = unit === 1 && this.#layers.every(({ high }) => high.every((each) => Number.isInteger(each ?? 0)));

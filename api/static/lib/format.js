@@ -9,6 +9,12 @@ function format(options, value) {
   return numbers.get(name).format(value);
 }
 
+/** A formatter of moments, made when it is needed first: that takes milliseconds. */
+function moment(options) {
+  let made = null;
+  return (when) => (made ??= new Intl.DateTimeFormat(undefined, options)).format(when);
+}
+
 export const DASH = "–";
 
 const orDash = (show) => (value) => (value === null || value === undefined ? DASH : show(value));
@@ -53,23 +59,23 @@ export function money(currency) {
 export const dollars = orDash((usd) => format({ style: "currency", currency: "USD", minimumFractionDigits: usd ? 6 : 2, maximumFractionDigits: 6 }, usd));
 
 // A day in the records is a UTC day, so it is shown as one; hours and moments are local.
-const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone: "UTC" });
-const longDay = new Intl.DateTimeFormat(undefined, { weekday: "short", month: "short", day: "numeric", year: "numeric", timeZone: "UTC" });
-const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const dayHour = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
-const second = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const date = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+const day = moment({ month: "short", day: "numeric", timeZone: "UTC" });
+const longDay = moment({ weekday: "short", month: "short", day: "numeric", year: "numeric", timeZone: "UTC" });
+const hour = moment({ hour: "2-digit", minute: "2-digit" });
+const dayHour = moment({ month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+const second = moment({ month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const whole = moment({ dateStyle: "medium", timeStyle: "medium" });
+const date = moment({ dateStyle: "medium" });
 
 /** The labels of a time axis: `{ axis, full }` for seconds since 1970 in steps of hours or days. */
 export function timeLabels(step) {
-  const from = (formatter) => (seconds) => formatter.format(new Date(seconds * 1000));
+  const from = (show) => (seconds) => show(seconds * 1000);
   return step === "day" ? { axis: from(day), full: (t) => `${from(longDay)(t)} (UTC)` } : { axis: from(hour), full: from(dayHour) };
 }
 
-export const momentText = (text) => second.format(new Date(text));
-export const wholeMoment = (text) => whole.format(new Date(text));
-export const dateText = (text) => date.format(new Date(text));
+export const momentText = (text) => second(new Date(text));
+export const wholeMoment = (text) => whole(new Date(text));
+export const dateText = (text) => date(new Date(text));
 
 /** "3 minutes ago" */
 export function ago(text) {
