@@ -1,4 +1,4 @@
-"""Keeps credentials out of mitmproxy's log lines, and TLS keys out of any.
+"""Keeps credentials and what is no error out of mitmproxy's log lines, and TLS keys out of any.
 
 mitmproxy logs malformed input as it came ("Invalid HTTP/2 request headers: …"), and every tool has
 handlers of its own (the terminal, the console's event log, mitmweb). So lines are cleaned where
@@ -12,6 +12,8 @@ from typing import Any
 from addons.credentials import redact
 
 CLEANED_LOGGERS = ("mitmproxy", "hpack", "h2")
+# mitmproxy calls an error here what nobody waited for, also a write to a client that hung up.
+_UNHANDLED_LOGGER = "mitmproxy.master"
 _KEY_LOG_VARIABLES = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
 
 
@@ -20,6 +22,7 @@ def redact_logs() -> None:
     make = logging.getLogRecordFactory()
     if not isinstance(make, _CleanRecords):
         logging.setLogRecordFactory(_CleanRecords(make))
+        logging.getLogger(_UNHANDLED_LOGGER).addFilter(_is_defect)
 
 
 def key_log_refusal(environment: Mapping[str, str]) -> str | None:
@@ -27,6 +30,11 @@ def key_log_refusal(environment: Mapping[str, str]) -> str | None:
     if any(environment.get(name) for name in _KEY_LOG_VARIABLES):
         return "SSLKEYLOGFILE would write TLS keys to disk; unset it"
     return None
+
+
+def _is_defect(record: logging.LogRecord) -> bool:
+    """Not that the other side is gone: anybody could fill the log with it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], ConnectionError))
 
 
 class _CleanRecords:

@@ -1,8 +1,10 @@
 """Log lines of mitmproxy hold no credential."""
 
+import asyncio
 import logging
 
 import pytest
+from mitmproxy.master import Master
 
 from addons.log_redaction import redact_logs
 
@@ -33,6 +35,16 @@ def test_other_loggers_are_left_alone(caplog):
     with caplog.at_level(logging.INFO):
         logging.getLogger("metrion.x").info("%s of %d", "Bearer of good news, unredacted", 2)
     assert "Bearer of good news, unredacted of 2" in caplog.text
+
+
+async def test_a_client_that_is_gone_is_no_error_and_a_defect_is_one(caplog):
+    """Clients that hung up over TLS while they were written to: found by the fuzz run."""
+    redact_logs()
+    loop = asyncio.get_running_loop()
+    master = Master(None, event_loop=loop)
+    for error in (BrokenPipeError(), ConnectionResetError(), RuntimeError()):
+        master._asyncio_exception_handler(loop, {"exception": error})
+    assert [r.exc_info[0] for r in caplog.records if r.exc_info] == [RuntimeError]
 
 
 def test_a_malformed_http2_head_is_not_logged(proxy, caplog):

@@ -13,7 +13,7 @@ _LOOKS = (0.1, 0.5, 1.0)
 _KIB_PER_MIB = 1024
 # From a tenth of the inputs to the half of them, and from there to the end: the biggest inputs
 # are of 4 MiB, and may be the first of their kind.
-_MOST_GROWTH_KIB = 32 * _KIB_PER_MIB
+_MOST_GROWTH_KIB = 48 * _KIB_PER_MIB
 _MOST_LATER_KIB = 12 * _KIB_PER_MIB
 _HEADS = (
     *("kind of input", "inputs", "seed", "forwarded", "not admitted", "crashes", "hangs"),

@@ -37,7 +37,7 @@ def test_memory_is_looked_at_by_the_share_of_a_time(tally):
         ((130, 100, 104), False),
         ((100, 115, 130), True),  # a slope
         ((100, 100, 115), True),
-        ((100, 140, 140), True),
+        ((100, 150, 150), True),
         ((100, 140), False),  # too few inputs to say so
     ],
 )
