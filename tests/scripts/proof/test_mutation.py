@@ -121,12 +121,24 @@ def test_what_tests_overlook_survives(made_up: Callable[[str], dict[str, Result]
     assert noticed.by == "tests/storage/test_made_up.py::test_few_may_pass"
     assert noticed.line == 8
     found = Verdicts({noticed.name: "a mistake"}, list(results.values()))
-    assert [each.mutant for each in found.unexplained] == [
+    assert {each.mutant for each in found.unexplained} == {
         "module: 3 → 4",
         "may_pass: count < LIMIT → count <= LIMIT",
         "wait: 1 → 2",
-    ]
+    }
     assert found.stale == [noticed.name]
+
+
+def test_what_was_made_at_import_is_made_anew_with_the_fault(
+    made_up: Callable[[str], dict[str, Result]],
+) -> None:
+    # what only the import runs is noticed by tests that only look at what it left
+    tests = "from storage.made_up import may_pass, wait\n\nMAY, LEFT = may_pass(3), wait(1)\n\n\n"
+    tests += "def test_left():\n    assert (MAY, LEFT) == (False, 0)\n"
+    verdicts = {mutant: result.verdict for mutant, result in made_up(tests).items()}
+    assert verdicts["may_pass: count < LIMIT → count <= LIMIT"] == "killed"
+    assert verdicts["wait: return count → return None"] == "killed"
+    assert verdicts["wait: count > 0 → count >= 0"] == "killed"
 
 
 @pytest.mark.parametrize(

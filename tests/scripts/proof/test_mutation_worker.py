@@ -1,54 +1,10 @@
-"""What belongs to one fork; the whole is in test_mutation.py."""
+"""What is done for all mutants of a module; the whole is in test_mutation.py."""
 
-import ast
-import importlib
-import os
-import signal
-import sys
 from pathlib import Path
 
 import pytest
 
-from scripts.proof.mutation_worker import Ended, Loader, Run, _import_foreign, _order, _watched
-
-TEXT = "LIMIT = 3\n\n\ndef pass_on(x):\n    if x:\n        return LIMIT\n    return 0\n"
-
-
-def loader(path: Path, text: str = TEXT) -> Loader:
-    path.write_text(TEXT)
-    return Loader(path.stem, path, ast.parse(text))
-
-
-def test_a_fault_is_imported_and_never_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = loader(tmp_path / "made_up_module.py", TEXT.replace("3", "4"))
-    monkeypatch.setattr(sys, "meta_path", [made, *sys.meta_path])
-    monkeypatch.syspath_prepend(tmp_path)
-    assert not made.was_used
-    module = importlib.import_module("made_up_module")
-    monkeypatch.delitem(sys.modules, "made_up_module")
-    assert (made.was_used, module.LIMIT, module.pass_on(1)) == (True, 4, 4)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["made_up_module.py"]
-    assert (tmp_path / "made_up_module.py").read_text() == TEXT
-    assert made.find_spec("another") is None
-
-
-def test_lines_are_seen_of_the_module_alone(tmp_path: Path) -> None:
-    code = loader(tmp_path / "made_up_module.py").code
-    names: dict[str, object] = {}
-    exec(code, names)
-    pass_on = names["pass_on"]
-    seen: set[int] = set()
-    with _watched(code, seen):
-        assert callable(pass_on)
-        assert [pass_on(0) for _ in range(3)] == [0, 0, 0]
-        ast.parse("1")
-    assert seen == {5, 7}
-    with _watched(code, seen):
-        pass_on(1)
-    assert seen == {5, 6, 7}
-    pass_on(0)  # nobody watches
+from scripts.proof.mutation_worker import _import_foreign, _order, _ways
 
 
 def test_who_comes_by_goes_first_and_quick_ones_before_slow_ones() -> None:
@@ -56,38 +12,6 @@ def test_who_comes_by_goes_first_and_quick_ones_before_slow_ones() -> None:
     lines = {"slow": [1, 7], "quick": [7, 9], "elsewhere": [1, 9], "never": []}
     order = _order(seconds, lines, range(6, 9))
     assert sorted(order, key=lambda test: order[test]) == ["quick", "slow", "elsewhere", "never"]
-
-
-def test_tests_that_are_not_known_come_last() -> None:
-    class Item:
-        def __init__(self, nodeid: str) -> None:
-            self.nodeid = nodeid
-
-    items = [Item("new"), Item("b"), Item("newer"), Item("a")]
-    Run({"a": 0, "b": 1}).pytest_collection_modifyitems(items)
-    assert [item.nodeid for item in items] == ["a", "b", "new", "newer"]
-
-
-@pytest.mark.parametrize(
-    ("status", "verdict"),
-    [
-        (0, "survived"),
-        (pytest.ExitCode.TESTS_FAILED << 8, "killed"),
-        (pytest.ExitCode.INTERRUPTED << 8, "killed"),  # it could not be imported
-        (pytest.ExitCode.USAGE_ERROR << 8, "killed"),  # nor could a conftest.py
-        (signal.SIGXCPU, "timed out"),
-        (signal.SIGALRM, "timed out"),
-        (signal.SIGSEGV, "killed"),
-    ],
-)
-def test_how_a_fork_ends_is_the_verdict(status: int, verdict: str) -> None:
-    assert Ended(status, {}, 0.0, 0.0).verdict == verdict
-
-
-def test_no_tests_are_no_verdict() -> None:
-    assert os.waitstatus_to_exitcode(pytest.ExitCode.NO_TESTS_COLLECTED << 8) == 5
-    with pytest.raises(RuntimeError, match="no tests"):
-        _ = Ended(pytest.ExitCode.NO_TESTS_COLLECTED << 8, {}, 0.0, 0.0).verdict
 
 
 def test_what_is_foreign_is_found_through_what_is_not(
@@ -107,3 +31,15 @@ def test_what_is_foreign_is_found_through_what_is_not(
         *("xml.dom.minidom", "no_such_module"),
         *("wsgiref", "wsgiref.headers"),
     }
+
+
+def test_as_few_conftests_as_will_do_outermost_last() -> None:
+    tests = ["tests/addons/usage/test_x.py", "tests/addons/test_y.py"]
+    ways = [([*map(str, folders)], arguments[-1]) for folders, arguments in _ways(tests)]
+    assert ways == [
+        ([], "--noconftest"),
+        (["tests/addons/usage"], "--confcutdir=tests/addons/usage"),
+        (["tests/addons/usage", "tests/addons"], "--confcutdir=tests/addons"),
+        (["tests/addons/usage", "tests/addons", "tests"], "--confcutdir=tests"),
+        (["tests/addons/usage", "tests/addons", "tests", "."], "--confcutdir=."),
+    ]
