@@ -48,6 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: a third of the time tests wait for processes and sockets."""
+    return (os.process_cpu_count() or 1) + 1
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the tables that tests made (`table`), also those of other processes."""
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
