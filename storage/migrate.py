@@ -24,7 +24,7 @@ from storage import private_files
 from storage.errors import DatabaseUnavailable, RightsMissing, SchemaError
 from storage.migrations.scripts import SQL_FOLDER
 from storage.roles import LOGIN_ROLES, OWNER, password_path, read_password
-from storage.schema import alembic_config, refuse_newer
+from storage.schema import refuse_newer
 
 OLDEST_SERVER = 15
 _CONNECT_SECONDS = 10
@@ -146,6 +146,13 @@ def _owner(administrator_url: SecretStr) -> Generator[Connection]:
     with engine.connect() as connection:
         _check_revision(connection)
         yield connection
+
+
+def alembic_config() -> Config:
+    """Return Alembic's configuration: where the revisions are."""
+    config = Config()
+    config.set_main_option("script_location", "storage:migrations")
+    return config
 
 
 def _config(connection: Connection) -> Config:

@@ -1,8 +1,10 @@
 import pytest
+from alembic.script import ScriptDirectory
 
 from storage import schema
 from storage.database import Database
 from storage.errors import SchemaError
+from storage.migrate import alembic_config
 
 
 async def test_a_migrated_database_fits(api):
@@ -40,5 +42,8 @@ async def test_an_unfinished_migration_does_not(api, administrator):
             await schema.check_schema(connection)
 
 
-def test_the_newest_revision_comes_first():
-    assert schema.known_revisions()[-1] == "r0001"
+def test_the_revisions_are_alembics_the_newest_first():
+    scripts = ScriptDirectory.from_config(alembic_config())
+    revisions = tuple(script.revision for script in scripts.walk_revisions())
+    assert schema.known_revisions() == revisions
+    assert revisions[-1] == "r0001"
