@@ -35,6 +35,7 @@ from psycopg import sql
 
 from addons.providers import load_providers
 from scripts.fake_provider import FakeProvider
+from scripts.fake_provider.certificate import make_certificate
 from scripts.ports import claim_port
 from scripts.proof.canaries import Flock, Kind
 from scripts.proof.canary_requests import (
@@ -710,7 +711,7 @@ def until_ready(hunt: Hunt) -> None:
 
 def wrong_tls(hunt: Hunt, callers: list[Caller]) -> None:
     """Providers that speak no TLS, and with a certificate that nobody knows; by another start."""
-    certificate = hunt.deployment.data_dir / "mitmproxy" / "mitmproxy-ca.pem"
+    certificate = make_certificate(hunt.deployment.data_dir.parent)
     command = [sys.executable, "-m", "scripts.fake_provider", "--certificate", str(certificate)]
     deployment = hunt.deployment
     before = deployment.environment["METRION_ORIGINS"]
