@@ -75,7 +75,7 @@ def _zlib_inflate(window_bits: int) -> Inflate:
             if piece:
                 yield piece
             chunk = decoder.unconsumed_tail
-            if not chunk and len(piece) < PIECE_BYTES:
+            if len(piece) < PIECE_BYTES:
                 return
 
     return inflate
@@ -103,11 +103,10 @@ def _brotli_inflate() -> Inflate:
     def inflate(chunk: bytes) -> Iterator[bytes]:
         while not decoder.is_finished():
             piece: bytes = decoder.process(chunk, output_buffer_limit=PIECE_BYTES)
-            if piece:
-                yield piece
-            if decoder.can_accept_more_data():
+            if not piece:
                 return
-            chunk = b""
+            yield piece
+            chunk = b""  # it has taken all of it, and may hold more than it gave
 
     return inflate
 

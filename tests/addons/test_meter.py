@@ -241,6 +241,13 @@ def test_a_mistake_of_its_own_does_not_reach_the_answer(caplog):
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
 
 
+def test_an_error_is_told_with_its_message():
+    body = b'{"model": "gpt-4o", "error": {"message": "Oops"}}'
+    meter = measure("openai.chat", [body], "application/json")
+    assert state_of(meter) == (None, "gpt-4o", "Oops", True)
+    assert not measure("openai.chat", [body[:-1]], "application/json").complete
+
+
 def test_only_a_stream_can_say_that_it_is_over():
     for flavour, is_said in (("openai.chat", True), ("gemini.generate", False)):
         meter = Meter(flavour, "text/event-stream", "")

@@ -74,13 +74,19 @@ def test_bombs_are_given_up_in_bounded_memory(name):
         ("gzip", 10**6, 64 * 1024),
         ("deflate", 10**6, 64 * 1024),
         ("deflate raw", 10**6, 64 * 1024),
+        ("br", 10**6, 2 * 64 * 1024),  # it takes the limit for a wish
         ("zstd", 2 * 10**7, 4 * 1024 * 1024),
     ],
 )
 def test_pieces_are_bounded(name, size, most):
     pieces = pieces_of(name.split()[0], PACKERS[name](bytes(size)), size)
     assert sum(map(len, pieces)) == size
-    assert max(map(len, pieces)) == most
+    assert max(map(len, pieces)) <= most
+
+
+def test_what_waits_in_the_decoder_when_all_input_is_read_is_not_lost():
+    text = bytes(64 * 1024 + 1)
+    assert inflated("deflate", raw_deflate(text), 10**9) == text
 
 
 def test_a_mebibyte_and_250_times_what_came_is_not_too_much():
@@ -106,7 +112,7 @@ def test_what_is_not_compressed_is_said_so(encoding):
 def test_unknown_encodings(encoding):
     with pytest.raises(InflateError, match="not known") as caught:
         Inflater(encoding)
-    assert len(str(caught.value)) < 80  # it goes to a log
+    assert "x" * 41 not in str(caught.value)  # it goes to a log
 
 
 @given(st.sampled_from(ENCODINGS), st.lists(st.binary(max_size=100)))
