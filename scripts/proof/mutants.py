@@ -165,6 +165,8 @@ def _is_idle(node: ast.AST) -> bool:
             return any(isinstance(base, ast.Name) and base.id == "Protocol" for base in bases)
         case ast.keyword(arg=name):
             return name in _NO_BEHAVIOUR
+        case ast.Subscript(value=ast.Name(id="Literal")):
+            return True
         case _:
             return False
 

@@ -63,6 +63,7 @@ class TestParseOrigin:
             ("http://[::1]:8080", Origin("http", "::1", 8080), "[::1]:8080"),
             ("https://[2001:DB8::1]", Origin("https", "2001:db8::1", 443), "[2001:db8::1]"),
             ("http://a:65535", Origin("http", "a", 65535), "a:65535"),
+            ("http://a:1", Origin("http", "a", 1), "a:1"),
         ],
     )
     def test_reads(self, text: str, origin: Origin, host_header: str) -> None:
@@ -156,24 +157,36 @@ class TestTable:
         assert str(caught.value) == "GET, POST"
 
     def test_one_path_may_depend_on_the_place_of_the_credential(self) -> None:
-        all_ = Endpoint("thing", ("/thing",), "/a", "openai.models", method="GET")
+        all_ = Endpoint("thing", versioned("thing"), "/a", "openai.models", method="GET")
         some = replace(all_, path="/s", for_keys_in=("x-key", "?key="))
         table = RouteTable([made_up(endpoints=(all_, some))], {})
-        path = f"{CLIENT_PREFIX}/made-up/thing"
-        assert table.match("GET", path).path == "/a"
-        assert table.match("GET", path, ["authorization"]).path == "/a"
-        assert table.match("GET", path, ["x-key"]).path == "/s"
-        assert table.match("GET", path, ["authorization", "?key="]).path == "/s"
-        with pytest.raises(MethodNotAllowedError):
-            table.match("POST", path, ["x-key"])
+        for path in (f"{CLIENT_PREFIX}/made-up/v1/thing", f"{CLIENT_PREFIX}/made-up/thing"):
+            assert table.match("GET", path).path == "/a"
+            assert table.match("GET", path, ["authorization"]).path == "/a"
+            assert table.match("GET", path, ["x-key"]).path == "/s"
+            assert table.match("GET", path, ["authorization", "?key="]).path == "/s"
+            with pytest.raises(MethodNotAllowedError):
+                table.match("POST", path, ["x-key"])
         with pytest.raises(ValueError, match="stands twice"):
             RouteTable([made_up(endpoints=(all_, some, replace(some, name="other")))], {})
 
     def test_model_in_the_path(self) -> None:
-        native = Endpoint("n", ("/models/{model}:go",), "/v9/{model}/go", "gemini.generate")
+        paths = ("/models/{model}:go", "/v1/models/{model}:go")
+        native = Endpoint("n", paths, "/v9/{model}/go", "gemini.generate")
         table = RouteTable([made_up(endpoints=(native,))], {})
-        route = table.match("POST", f"{CLIENT_PREFIX}/made-up/models/a.b-C_9:go")
-        assert (route.path, route.model) == ("/v9/a.b-C_9/go", "a.b-C_9")
+        for path in paths:
+            named = path.replace("{model}", "a.b-C_9")
+            route = table.match("POST", f"{CLIENT_PREFIX}/made-up{named}")
+            assert (route.path, route.model) == ("/v9/a.b-C_9/go", "a.b-C_9")
+
+    def test_an_endpoint_is_plain_unless_its_file_says_otherwise(self) -> None:
+        (chat,) = made_up().endpoints
+        assert (chat.method, chat.required) == ("POST", ())
+        assert not chat.streams
+        assert not chat.usage_on_request
+
+    def test_a_bearer_token_goes_where_rfc_6750_says(self) -> None:
+        assert (BEARER.header, f"{BEARER.prefix}key") == ("authorization", "Bearer key")
 
     def test_key_place_of_an_endpoint_comes_before_the_provider_s(self) -> None:
         place = KeyPlace("x-key")

@@ -94,6 +94,7 @@ def test_each_has_a_name_of_its_own_and_changes_the_text() -> None:
         "def f(a: Literal['x']) -> Literal[5]:\n    pass",
         "x: Literal[1]",
         "type X = Literal[1]",
+        "X = Literal['x']",
         "class P(Protocol):\n    def f(self):\n        return 1 + 1",
         "x = 'words for people'",
         "x = f'{a:>3} words'",
