@@ -157,7 +157,7 @@ def _is_idle(node: ast.AST) -> bool:
     match node:
         case ast.Import() | ast.ImportFrom() | ast.TypeAlias():
             return True
-        case ast.Expr(value=ast.Constant()):
+        case ast.Expr(value=ast.Constant()) | ast.Subscript(value=ast.Name(id="Literal")):
             return True
         case ast.Assign(targets=[ast.Name(id="__all__" | "__slots__")]):
             return True
@@ -165,8 +165,6 @@ def _is_idle(node: ast.AST) -> bool:
             return any(isinstance(base, ast.Name) and base.id == "Protocol" for base in bases)
         case ast.keyword(arg=name):
             return name in _NO_BEHAVIOUR
-        case ast.Subscript(value=ast.Name(id="Literal")):
-            return True
         case _:
             return False
 
