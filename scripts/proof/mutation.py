@@ -39,6 +39,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "addons/usage/inflate.py": (),
     "storage/rates.py": (),
     "storage/pricing.py": (),
+    "storage/price_catalogue.py": ("tests/storage/test_pricing.py",),
     "addons/providers/base.py": (),
     "addons/routing.py": (),
     "addons/credentials.py": (),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.rates import NO_USAGE, TokenUsage, cost
+from storage.rates import NO_USAGE, PriceList, TokenUsage, cost
 
 RATES = {
     "input_mtok": Decimal(3),
@@ -156,6 +156,13 @@ def test_nothing_zero_and_not_reported_are_three_things():
         assert usage.total_tokens is None
     assert not TokenUsage(0, 0, 0, 0, 0, extras={"web_searches": 1}).is_nothing
     assert TokenUsage(1, None, None, 2).total_tokens == 3
+
+
+def test_the_highest_step_that_the_input_exceeds_holds():
+    low, middle, high = ({"input_mtok": Decimal(price)} for price in (1, 2, 3))
+    prices = PriceList(((200, high), (100, middle), (-1, low)), "somewhere")
+    found = [prices.rates_for(count) for count in (-5, 0, 100, 101, 200, 201, 10**9)]
+    assert found == [low, low, low, middle, middle, high, high]
 
 
 counts = st.none() | st.integers(0, 10**6)
