@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage import price_catalogue
 from storage.pricing import NO_USAGE, Price, PriceBook, TokenUsage
 
 DAY = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -161,6 +162,18 @@ output = 1
     usage = TokenUsage(1000, 0, 0, 0)
     assert book.price("openai", "x" * 200, usage, DAY) is not None
     assert book.price("openai", "x" * 201, usage, DAY) is None
+    assert book._find.cache_info().currsize == 1  # a longer one is not even remembered
+
+
+def test_it_remembers_4096_models(book):
+    assert book._find.cache_info().maxsize == 4096
+
+
+def test_a_warm_book_has_its_catalogue(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(price_catalogue, "load", lambda: loaded.append(True))
+    PriceBook().warm()
+    assert loaded
 
 
 def test_own_prices_go_before_the_catalogue(tmp_path):
