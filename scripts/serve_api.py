@@ -5,6 +5,7 @@ cannot start it says why in a sentence on standard error: exit code 2.
 """
 
 import argparse
+import gc
 import signal
 import socket
 import sys
@@ -83,6 +84,9 @@ def main(arguments: list[str] | None = None) -> int:
     # default would kill the process by it, and an orderly end would look like a failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
+    # What is loaded by now stays: a full collection need not look at it, which would take more than
+    # a tenth of a second, in the middle of somebody's request.
+    gc.freeze()
     server.run(sockets=[listener])
     return 0
 

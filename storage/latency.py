@@ -36,7 +36,7 @@ class Latencies:
     by_moment: Mapping[tuple[Measure, int], Histogram]
     """(measure, number of the hour or day) → histogram."""
     by_model: Mapping[tuple[Measure, str, str], Histogram]
-    """(measure, provider, model) → histogram; no model is ''."""
+    """(measure, provider, model) → histogram; no model is ''. The overhead is not of a model."""
     previous: Histogram
     """Of the latency in the span of equal length just before."""
 
@@ -92,7 +92,7 @@ async def latencies(connection: AsyncConnection, window: Window, wanted: Filter)
         wanted,
         {
             "moments": Question(window, ("begin",), HISTOGRAMS),
-            "models": Question(window, ("provider", "model"), HISTOGRAMS),
+            "models": Question(window, ("provider", "model"), _OF_MODELS),
             "previous": Question(window.previous, (), ("latency",)),
         },
     )
@@ -102,6 +102,7 @@ async def latencies(connection: AsyncConnection, window: Window, wanted: Filter)
         for row in found["moments"]:
             if counted := unpacked(row[measure]):
                 by_moment[measure, window.place(row["begin"])] = counted
+    for measure in _OF_MODELS:
         for row in found["models"]:
             if counted := unpacked(row[measure]):
                 by_model[measure, row["provider"], row["model"]] = counted
@@ -129,3 +130,4 @@ def unpacked(number: str | None) -> Histogram:
 
 
 _MEASURES: Final[tuple[Measure, ...]] = get_args(Measure.__value__)
+_OF_MODELS: Final[tuple[Measure, ...]] = ("latency", "ttfb")

@@ -24,17 +24,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@contextmanager
-def start(data_dir: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The process; it does not outlive a test that fails."""
-    environment = {
+def environment(data_dir: Path) -> dict[str, str]:
+    return {
         "PATH": os.environ["PATH"],
         "METRION_DATA_DIR": str(data_dir),
         "METRION_DATABASE_URL": "postgresql://metrion_api:none@127.0.0.1:1/none",
     }
+
+
+@contextmanager
+def start(data_dir: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The process; it does not outlive a test that fails."""
     command = [sys.executable, "-m", "scripts.serve_api", "--port", str(port)]
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, env=environment(data_dir), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         try:
             yield process
@@ -75,6 +78,27 @@ def test_the_process_serves_logs_json_and_ends_in_order(tmp_path: Path, ending: 
     assert {"request"} <= {line["event"] for line in lines}
     assert b"not-to-be-logged" not in errors
     assert TOKEN.encode() not in errors
+
+
+def test_no_request_waits_for_what_was_loaded_before_to_be_searched(tmp_path: Path):
+    """Garbage is looked for in what came later."""
+    MasterKeys.create(tmp_path / "master.key")
+    program = """
+import gc, uvicorn
+from scripts.serve_api import main
+uvicorn.Server.run = lambda *_, **__: print(gc.get_freeze_count(), len(gc.get_objects()))
+main(["--port", "0"])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(tmp_path),
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    frozen, searched = map(int, ran.stdout.split())
+    assert frozen > 100_000
+    assert searched < 1000
 
 
 def test_what_is_missing_is_said(tmp_path: Path):
