@@ -5,15 +5,21 @@ from decimal import Decimal
 
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import (
+    ClauseEquals,
     ConditionalPrice,
     ModelInfo,
     ModelPrice,
+    PriceVariant,
+    Provider,
+    Tier,
+    TieredPrices,
     TimeOfDateConstraint,
     Usage,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage import price_catalogue
 from storage.price_catalogue import ListedModel, find_model
 from storage.rates import TokenUsage, cost
 
@@ -101,3 +107,48 @@ def test_who_is_not_listed_is_not_found():
     assert find_model("nobody", "gpt-4o") is None
     assert find_model("openai", "no such model") is None
     assert find_model("openai", "gpt-4o").model.id == "gpt-4o"
+
+
+def test_a_borrowed_model_has_no_tiers():
+    # Google sells Anthropic's models, too, but not faster
+    for provider, is_listed in (("anthropic", True), ("gemini", False)):
+        found = find_model(provider, "claude-opus-5")
+        assert ("not listed" not in found.price_list("fast", DAY.date()).source) == is_listed
+
+
+def made_up(prices: ModelPrice, *variants: PriceVariant) -> ListedModel:
+    model = ModelInfo("m", ClauseEquals("m"), prices=prices, price_variants=list(variants))
+    return ListedModel(Provider("p", "P", "p", models=[model]), model)
+
+
+def test_each_price_has_steps_of_its_own():
+    prices = ModelPrice(
+        input_mtok=TieredPrices(Decimal(1), [Tier(100, Decimal(2)), Tier(200, Decimal(3))]),
+        output_mtok=TieredPrices(Decimal(10), [Tier(150, Decimal(20))]),
+        cache_read_mtok=None,
+    )
+    found = made_up(prices).price_list("", DAY.date())
+    rates = [found.rates_for(count) for count in (0, 100, 101, 151, 201)]
+    assert [(int(each["input_mtok"]), int(each["output_mtok"])) for each in rates] == [
+        *((1, 10), (1, 10)),
+        *((2, 10), (2, 20), (3, 20)),
+    ]
+    assert set(rates[0]) == {"input_mtok", "output_mtok"}
+
+
+def test_a_tier_sold_under_further_conditions_is_another():
+    prices = ModelPrice(input_mtok=Decimal(1))
+    for when, is_listed in (
+        ({"service_tier": "flex"}, True),
+        ({"service_tier": "flex", "region": "eu"}, False),
+    ):
+        model = made_up(prices, PriceVariant(when, ModelPrice(input_mtok=Decimal(5))))
+        source = model.price_list("flex", DAY.date()).source
+        assert ("not listed" not in source) == is_listed
+
+
+def test_what_is_loaded_is_the_catalogue(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(price_catalogue, "get_snapshot", lambda: loaded.append(True))
+    price_catalogue.load()
+    assert loaded
