@@ -42,7 +42,9 @@ class Latencies:
 
     def overall(self, measure: Measure) -> Histogram:
         """Return the histogram of the whole window."""
-        return merged(each for (of, _), each in self.by_moment.items() if of == measure)
+        # of models there are fewer than of moments
+        parts = self.by_model if measure in _OF_MODELS else self.by_moment
+        return merged(each for (of, *_), each in parts.items() if of == measure)
 
 
 def percentile(histogram: Histogram, share: float) -> float | None:
