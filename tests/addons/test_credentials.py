@@ -342,6 +342,7 @@ class TestKeyGuard:
     @example((KEY, KEY * 3), [1, 28, 29])
     @example((b"aaaaaaaa", b"a" * 20), list(range(20)))
     @example((KEY, b"x" + KEY[:-1]), [5])
+    @example((KEY, KEY[:1] + KEY), [2])  # its first byte twice, and a cut
     def test_never_lets_the_key_through_and_loses_nothing(
         self, echo: tuple[bytes, bytes], cuts: list[int]
     ) -> None:
@@ -528,6 +529,11 @@ class TestLabel:
     )
     def test_keeps_names(self, text: str | None, kept: str | None) -> None:
         assert label(text, 200) == kept
+
+
+class TestRedact:
+    def test_a_log_line_stays_one_but_for_what_is_key_like(self):
+        assert redact(f"got {TOKEN}, twice\n") == "got [redacted], twice\n"
 
 
 class TestMask:
