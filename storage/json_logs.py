@@ -27,7 +27,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage().strip(),
+            "event": _event(record),
         }
         if record.exc_info and record.exc_info[1]:
             line |= describe(record.exc_info[1])
@@ -35,6 +35,12 @@ class JsonFormatter(logging.Formatter):
             if field in record.__dict__:
                 line[field] = record.__dict__[field]
         return json.dumps(line, ensure_ascii=False)
+
+
+def _event(record: logging.LogRecord) -> str:
+    """What happened; of what nobody has caught, asyncio quotes task and exception below it."""
+    message = record.getMessage().strip()
+    return message.partition("\n")[0] if record.name == "asyncio" else message
 
 
 def describe(error: BaseException) -> dict[str, Any]:

@@ -1,3 +1,5 @@
+import asyncio
+import gc
 import io
 import json
 import logging
@@ -40,6 +42,23 @@ def test_an_exceptions_words_are_not_written(stream: io.StringIO):
         logging.getLogger("uvicorn.error").exception("Exception in ASGI application\n")
     line = json.loads(stream.getvalue())
     assert line["event"] == "Exception in ASGI application"
+    assert line["exception"] == "ValueError"
+    assert "secret" not in stream.getvalue()
+
+
+def test_what_nobody_has_caught_is_told_without_its_words(stream: io.StringIO):
+    async def fails() -> None:
+        raise ValueError("secret")
+
+    async def forgets() -> None:
+        task = asyncio.ensure_future(fails())
+        await asyncio.sleep(0)
+        del task  # asyncio tells of it when nobody can ask any more
+
+    asyncio.run(forgets())
+    gc.collect()
+    line = json.loads(stream.getvalue())
+    assert line["event"] == "Task exception was never retrieved"
     assert line["exception"] == "ValueError"
     assert "secret" not in stream.getvalue()
 
