@@ -22,8 +22,12 @@ from storage.settings import Settings
 EVENTS = 32
 """Of a stream."""
 _CHAT_PATH = "/v1/chat/completions"
-# A body of a known length is read whole, as bare mitmdump does; streams pass as they come.
-_STREAMING = ("--set", "stream_large_bodies=1m")
+# A body of a known length is read whole, as bare mitmdump does; streams pass as they come. Its own
+# option does not do: `stream_large_bodies` keeps a body back until more of it than that has come.
+_STREAMING = """
+def responseheaders(flow):
+    flow.response.stream = "content-length" not in flow.response.headers
+"""
 # Without a limit on its own work the measurement would be one of refusals.
 _RATE_PER_MINUTE = 1_000_000_000
 
@@ -75,7 +79,7 @@ def started(folder: Path) -> Generator[Field]:
         origin = url_of(provider.port)
         server = stack.enter_context(EmbeddedPostgres(folder / "data"))
         settings, token = _installed(server, folder / "data", origin)
-        bare = stack.enter_context(_mitmdump(origin, folder, core))
+        bare = stack.enter_context(mitmdump(origin, folder, core))
         metrion = stack.enter_context(
             MeasuredProcess(metrion_command(), metrion_environment(settings), folder, core=core)
         )
@@ -119,9 +123,13 @@ def metrion_environment(settings: Settings) -> dict[str, str]:
     return child_environment("proxy", settings, service_url(settings, roles.PROXY))
 
 
-def _mitmdump(origin: str, folder: Path, core: int | None) -> MeasuredProcess:
+def mitmdump(origin: str, folder: Path, core: int | None) -> MeasuredProcess:
+    """Bare mitmdump before an origin, streams passed as they come."""
     program = str(Path(sys.executable).parent / "mitmdump")
-    flags = ["--listen-port", "{port}", "--set", f"confdir={folder / 'mitmdump'}", *_STREAMING]
+    script = folder / "streaming.py"
+    script.write_text(_STREAMING)
+    flags = ["--listen-port", "{port}", "--set", f"confdir={folder / 'mitmdump'}"]
+    flags += ["-s", str(script)]
     command = [program, "-q", "--mode", f"reverse:{origin}", *flags]
     return MeasuredProcess(command, base_environment(), folder, core=core)
 

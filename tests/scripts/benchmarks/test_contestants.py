@@ -5,7 +5,15 @@ from unittest.mock import sentinel
 
 import pytest
 
-from scripts.benchmarks.contestants import Contestant, chat_request, metrion_environment
+from scripts.benchmarks.contestants import (
+    EVENTS,
+    Contestant,
+    chat_request,
+    metrion_environment,
+    mitmdump,
+)
+from scripts.benchmarks.load import send_number
+from scripts.fake_provider import FakeProvider
 from scripts.fake_provider.knobs import Knobs
 from storage import roles
 
@@ -32,6 +40,15 @@ def test_a_stored_answer_is_asked_for_by_a_header_alone():
     contestant = Contestant("metrion", sentinel.process, "/x", "sk-1")
     usual, cached = (chat_request(contestant, streamed=True, cached=each) for each in (False, True))
     assert cached == usual.replace(b"\r\n\r\n", b"\r\nx-metrion-cache: true\r\n\r\n")
+
+
+async def test_mitmdump_passes_a_stream_as_it_comes(tmp_path):
+    with FakeProvider() as provider, mitmdump(provider.origin, tmp_path, None) as process:
+        bare = Contestant("mitmdump", process, "/v1/chat/completions", "sk-" + "x" * 20)
+        request = chat_request(bare, streamed=True, pace=0.05)
+        sample = await send_number(process.port, request, 1, 1)
+    # it does not wait for the last of its events, each of which takes a twentieth of a second
+    assert sample.first_bytes[0] < sample.whole[0] - EVENTS * 0.05 / 2
 
 
 def test_the_proxy_gets_its_own_role(database):
