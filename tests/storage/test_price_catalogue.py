@@ -112,7 +112,7 @@ def test_who_is_not_listed_is_not_found():
 def test_a_borrowed_model_has_no_tiers():
     # Google sells Anthropic's models, too, but not faster
     for provider, is_listed in (("anthropic", True), ("gemini", False)):
-        found = find_model(provider, "claude-opus-5")
+        found = find_model(provider, "claude-mythos-5-2")
         assert ("not listed" not in found.price_list("fast", DAY.date()).source) == is_listed
 
 
