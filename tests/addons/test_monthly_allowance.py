@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import uuid
 from datetime import UTC, date, datetime, time
+from time import tzset
 
 import pytest
 from hypothesis import example, given
@@ -74,15 +75,37 @@ def test_a_month_that_ends_while_it_refuses_asks_for_a_second() -> None:
     assert caught.value.retry_after == 1
 
 
+async def test_months_begin_in_utc_wherever_the_machine_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    tzset()
+    try:
+        clock = Clock("2025-06-30T23:59:59")
+        allowance, who = MonthlyAllowance(1, clock), caller()
+        await allowance.spend(who)
+        with pytest.raises(Refused) as caught:
+            allowance.check(who)
+        assert caught.value.retry_after == 1
+        clock.now += 1
+        allowance.check(who)
+    finally:
+        monkeypatch.undo()
+        tzset()
+
+
 class TestMemory:
     async def test_is_bounded(self) -> None:
         allowance = MonthlyAllowance(1, Clock())
-        first, busy = caller(), caller()
-        await allowance.spend(first)
-        await allowance.spend(busy)
-        for _ in range(MAX_ACCOUNTS):
-            await allowance.spend(caller())
+        callers = [caller() for _ in range(MAX_ACCOUNTS + 2)]
+        for each in callers:
+            await allowance.spend(each)
         assert len(allowance._used) == MAX_ACCOUNTS == 20_000
+        # who was counted longest ago is forgotten
+        allowance.check(callers[1])
+        for each in (callers[2], callers[-1]):
+            with pytest.raises(Refused):
+                allowance.check(each)
 
     async def test_the_busy_are_kept(self) -> None:
         allowance, busy = MonthlyAllowance(3, Clock()), caller()
