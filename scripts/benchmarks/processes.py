@@ -109,7 +109,14 @@ def _coarse_cpu_seconds(pid: int) -> float:
 
 def tree_cpu_seconds(pid: int) -> float:
     """Processor time of a process and of those that it has started, as far as they live."""
-    return cpu_seconds(pid) + sum(map(tree_cpu_seconds, _children(pid)))
+    return cpu_seconds(pid) + sum(map(_tree_cpu_seconds, _children(pid)))
+
+
+def _tree_cpu_seconds(pid: int) -> float:
+    try:
+        return tree_cpu_seconds(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0  # it has ended meanwhile, as what PostgreSQL starts to clean up does
 
 
 def _children(pid: int) -> Iterator[int]:

@@ -44,6 +44,14 @@ def test_the_time_of_children_is_counted():
             time.sleep(0.05)
 
 
+def test_a_child_that_ends_meanwhile_is_left_out(monkeypatch):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    own = os.getpid()
+    monkeypatch.setattr(processes, "_children", lambda pid: [ended.pid] if pid == own else [])
+    assert processes.tree_cpu_seconds(own) >= 0.9 * processes.cpu_seconds(own) > 0
+
+
 def test_what_is_measured_has_a_processor_of_its_own():
     core, others = processes.cores()
     assert core not in others
