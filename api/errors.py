@@ -346,8 +346,6 @@ def _place(problem: Mapping[str, Any]) -> str:
 
 
 def _from_framework(error: HTTPException) -> ApiError:
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        return ResourceNotFoundError()
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return MethodNotAllowedError(headers=error.headers)
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
 
@@ -95,6 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Telemetry, metrics=services.metrics)
     app.add_middleware(SecurityHeaders)  # the outermost: also for what Telemetry answers
     add_handlers(app)
+    app.add_exception_handler(HTTPStatus.NOT_FOUND, pages.answer_missing)
     for resource in RESOURCES:
         app.include_router(resource.router)
     app.mount(PREFIX, static_files(), name="static")

@@ -8,6 +8,7 @@ session's cookie is sent to sign in at once; whether the cookie is still good, t
 import re
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
@@ -18,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.compression import CompressedRoute
 from api.deps import services_of
-from api.errors import ResourceNotFoundError
+from api.errors import ResourceNotFoundError, problem_response
 from api.static_files import PREFIX, STATIC_FOLDER, static_files
 
 router = APIRouter(include_in_schema=False, route_class=CompressedRoute)
@@ -67,6 +68,8 @@ _WITHOUT_MAIL_SERVER: Final = "/mailbox"
 """Where mails are shown that nobody sends: not a page where there is a mail server."""
 _IMPORTED: Final = re.compile(r'^(?:import|export)\b[^"]*"(\.[^"]+)";$', re.MULTILINE)
 _SIGN_IN: Final = Page("/sign-in", "Sign in", "sign-in")
+_MISSING: Final = Page("", "No such page", "missing")
+_API: Final = "/api/"
 _FILTERS: Final = {"range", "from", "to", "provider", "model", "requester", "status", "cached"}
 _LATEST_RANGE: Final = "range=7d"  # what the scripts ask for when the address says nothing
 _LONGEST_QUERY: Final = 1000
@@ -95,7 +98,7 @@ async def _show(page: Page, request: Request) -> Response:
     """Return a page's shell, or send a visitor without a session to sign in."""
     has_mailbox = services_of(request).settings.smtp_url is None
     if page.path == _WITHOUT_MAIL_SERVER and not has_mailbox:
-        raise ResourceNotFoundError
+        return _missing(request)
     if SESSION_COOKIE not in request.cookies:
         wanted = page.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/sign-in?{urlencode({'next': wanted})}", 303)
@@ -104,6 +107,19 @@ async def _show(page: Page, request: Request) -> Response:
 
 for _page in PAGES:
     router.add_api_route(_page.path, partial(_show, _page), methods=["GET"], name=_page.name)
+
+
+async def answer_missing(request: Request, _: Exception) -> Response:
+    """Answer a request for which there is no route, as an exception handler."""
+    return _missing(request)
+
+
+def _missing(request: Request) -> Response:
+    """Say that there is nothing: a page to a person's browser, a problem to everybody else."""
+    accepted = request.headers.get("accept", "")
+    if "text/html" in accepted and not request.url.path.startswith(_API):
+        return HTMLResponse(_render(_MISSING), HTTPStatus.NOT_FOUND)
+    return problem_response(request.scope, ResourceNotFoundError())
 
 
 def _figures(page: Page, request: Request) -> str:
@@ -138,8 +154,12 @@ def _templates() -> Environment:
 
 @cache
 def _modules(name: str) -> list[str]:
-    """Return the modules that a page's script needs: a browser would find one behind the other."""
-    found = [STATIC_FOLDER / "pages" / f"{name}.js"]
+    """Return a page's script, if it has one, and the modules that this needs.
+
+    A browser would find one behind the other.
+    """
+    script = STATIC_FOLDER / "pages" / f"{name}.js"
+    found = [script] if script.exists() else []
     for file in found:
         for imported in _IMPORTED.findall(file.read_text()):
             if (module := (file.parent / imported).resolve()) not in found:

@@ -123,6 +123,32 @@ def test_a_visitor_without_a_session_is_sent_to_sign_in_and_back(
     assert sent_to.params["next"] == f"{path}?range=30d&model=a%26b"
 
 
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+def test_a_person_who_mistypes_an_address_gets_a_page(api_alone: httpx.Client):
+    answer = api_alone.get("/overveiw<b>", headers=BROWSER)
+    assert answer.status_code == 404
+    assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+    page = Page(answer.text)
+    assert "There is no such page" in answer.text
+    assert "overveiw" not in answer.text
+    assert page.inline == []
+    assert set(page.links) == {"/overview"}
+    for address in set(page.loaded):
+        assert api_alone.get(address).status_code == 200, address
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"), [("/overveiw", {"accept": "*/*"}), ("/api/v1/nothing", BROWSER)]
+)
+def test_programs_get_a_problem(api_alone: httpx.Client, path: str, headers: dict[str, str]):
+    answer = api_alone.get(path, headers=headers)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "not_found"
+
+
 def test_short_addresses_lead_to_the_first_page(api_alone: httpx.Client):
     assert api_alone.get("/").headers["location"] == "/overview"
     assert api_alone.get("/settings").headers["location"] == "/settings/general"
