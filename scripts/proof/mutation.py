@@ -41,6 +41,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "storage/pricing.py": (),
     "storage/price_catalogue.py": ("tests/storage/test_pricing.py",),
     "addons/providers/base.py": (),
+    "storage/roles.py": (),
     "addons/routing.py": (),
     "addons/credentials.py": (),
     "addons/forwarding.py": (),

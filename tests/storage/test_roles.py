@@ -1,8 +1,17 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from storage import roles
 from storage.errors import RightsMissing
 from storage.settings import Settings
+
+
+def test_the_roles_are_those_that_migrations_make():
+    made = Path(roles.__file__).with_name("migrations") / "sql/roles.sql"
+    names = set(re.findall(r"'(metrion_\w+)'", made.read_text()))
+    assert {*roles.LOGIN_ROLES, roles.OWNER, roles.DEFINER} == names
 
 
 def test_passwords_are_in_the_data_directory(tmp_path):
