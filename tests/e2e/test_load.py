@@ -33,6 +33,12 @@ WISHES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def deployment(make_deployment):
+    """One with the usual time-outs: 160 MB at once take a busy machine longer than short ones."""
+    return make_deployment()
+
+
 @pytest.fixture
 def connect(deployment) -> Iterator[Any]:
     """Connections to the proxy, without any SDK between."""

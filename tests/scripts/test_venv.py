@@ -115,7 +115,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 143), (signal.SIGKILL, -9)])
 def test_a_signal_ends_an_installation(project: Project, how: signal.Signals, status: int):
     shutil.rmtree(project.root / ".venv", ignore_errors=True)
+    # a shell that starts the suite in the background has it ignore SIGINT, and all that come from it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = project.start("echo", "never")
+    signal.signal(signal.SIGINT, before)
     eventually((project.root / ".venv" / "pyvenv.cfg").exists)
     process.send_signal(how)
     out, _ = process.communicate(timeout=60)  # until whoever inherited the pipe has ended, too
