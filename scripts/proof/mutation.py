@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from scripts.proof.mutation_worker import OWN_PACKAGES
+from storage.embedded import EmbeddedPostgres
 
 ROOT = Path(__file__).parents[2]
 EQUIVALENT_MUTANTS = Path(__file__).with_name("equivalent_mutants.toml")
@@ -47,8 +48,11 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "addons/forwarding.py": (),
     "addons/headers.py": (),
     "addons/keyring.py": (),
+    "storage/database.py": (),
 }
 """Module → tests beside its own (the file at the mirrored place) that are about it as well."""
+ON_A_DATABASE = frozenset({"storage/database.py"})
+"""Their tests need a PostgreSQL. All mutants share one: starting it takes longer than the tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class Mutation:
 
     def __init__(self, folder: Path, root: Path = ROOT, *, niceness: int = 0) -> None:
         self._niceness = niceness
+        self._postgres = EmbeddedPostgres(folder, options={"fsync": "off"})
         self._copy = folder / "tree"
         for name in _COPIED:
             source = root / name
@@ -110,6 +115,7 @@ class Mutation:
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.communicate(timeout=_STOP_SECONDS)
+        self._postgres.release()
 
     def mutants_of(
         self, module: str, further_tests: Iterable[str] = (), *, every: int = 1
@@ -120,7 +126,8 @@ class Mutation:
             RuntimeError: its tests fail without any fault, or have nothing to do with it.
         """
         tests = [own_tests(module), *further_tests]
-        job = {"module": module, "tests": tests, "every": every}
+        url = self._database_url() if module in ON_A_DATABASE else ""
+        job = {"module": module, "tests": tests, "every": every, "database_url": url}
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("there are no pipes")
         self._process.stdin.write(json.dumps(job) + "\n")
@@ -130,6 +137,10 @@ class Mutation:
                 return
             yield Result(**said)
         raise RuntimeError(f"{module} could not be tried; what happened is on standard error")
+
+    def _database_url(self) -> str:
+        """The administrator's, of a server that is started when it is first wanted."""
+        return self._postgres.start(stop_with_thread=True).get_secret_value()
 
 
 def own_tests(module: str) -> str:

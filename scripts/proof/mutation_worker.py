@@ -34,7 +34,8 @@ class Worker:
         """Try every mutant of a module.
 
         Args:
-            job: `module` (a path), `tests` (paths), `every` (1: all mutants; n: each n-th).
+            job: `module` (a path), `tests` (paths), `every` (1: all mutants; n: each n-th),
+                `database_url` (a PostgreSQL for the tests; empty: they need none).
 
         Raises:
             RuntimeError: the tests fail without any fault, or do not import the module.
@@ -42,7 +43,9 @@ class Worker:
         path = self._root / job["module"]
         name = ".".join(Path(job["module"]).with_suffix("").parts)
         tree = ast.parse(path.read_text())
-        arguments, first = self._without_fault(Loader(name, path, tree), job["tests"])
+        arguments, first = self._without_fault(
+            Loader(name, path, tree), job["tests"], job["database_url"]
+        )
         limits = Limits(first.cpu_seconds, first.seconds)
 
         def chosen() -> Generator[tuple[Mutant, Mapping[str, int]]]:
@@ -74,10 +77,12 @@ class Worker:
             yield from map(json.loads, lines)
         os.waitpid(child, 0)
 
-    def _without_fault(self, loader: Loader, tests: list[str]) -> tuple[list[str], Ended]:
+    def _without_fault(
+        self, loader: Loader, tests: list[str], database_url: str
+    ) -> tuple[list[str], Ended]:
         """Run the tests as they are; also says how they can be run."""
         why = ""
-        for folders, arguments in _ways(tests):
+        for folders, arguments in _ways(tests, database_url):
             _import_foreign(self._root, [*tests, *(f"{each}/conftest.py" for each in folders)])
             ended = self._fork(loader, arguments, Run({}, loader.code))
             if ended.verdict == "survived" and ended.said["was_used"]:
@@ -99,14 +104,18 @@ class Worker:
         return ended
 
 
-def _ways(tests: list[str]) -> Generator[tuple[Sequence[Path], list[str]]]:
+def _ways(tests: list[str], database_url: str = "") -> Generator[tuple[Sequence[Path], list[str]]]:
     """How to run tests: with as few conftest.py as will do, for the outer import much.
 
     Yields:
         The folders whose conftest.py count, and the arguments.
     """
-    yield (), [*tests, "--noconftest"]
     folders = Path(tests[0]).parents
+    if database_url:  # tests/conftest.py takes it
+        *inner, _root = folders
+        yield inner, [*tests, f"--database-url={database_url}", f"--confcutdir={inner[-1]}"]
+        return
+    yield (), [*tests, "--noconftest"]
     for count, outermost in enumerate(folders, 1):
         yield folders[:count], [*tests, f"--confcutdir={outermost}"]
 

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from storage import roles
@@ -16,6 +16,10 @@ from storage.errors import DatabaseUnavailable
 ACCOUNTS = text("SELECT id FROM metrion.accounts")
 TERMINATE = (
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+    " WHERE usename = 'metrion_api' AND datname = current_database()"
+)
+CONNECTED = (
+    "SELECT count(*) FROM pg_stat_activity"
     " WHERE usename = 'metrion_api' AND datname = current_database()"
 )
 SETTING = text("SELECT current_setting('metrion.account_id', true)")
@@ -55,6 +59,16 @@ async def test_committing_early_ends_the_account_too(api, new_account):
     async with api.account(account.id) as connection:
         await connection.commit()
         assert await visible(connection) == set()
+
+
+async def test_a_snapshot_stays_as_it_was(api, new_account):
+    account = await new_account()
+    currency = text("SELECT currency FROM metrion.accounts")
+    async with api.snapshot(account.id) as snapshot:
+        assert await visible(snapshot) == {account.id}
+        async with api.account(account.id) as connection:
+            await connection.execute(text("UPDATE metrion.accounts SET currency = 'EUR'"))
+        assert (await snapshot.execute(currency)).scalar_one() == "USD"
 
 
 async def test_many_tasks_on_few_connections_never_see_another_account(database, new_account):
@@ -145,11 +159,53 @@ async def test_waits_are_bounded(database):
     with pytest.raises(DatabaseUnavailable, match="statement timeout"):
         async with hasty.system() as connection:
             await connection.execute(text("SELECT pg_sleep(60)"))
-    async with hasty.system():
+    async with asyncio.timeout(20), hasty.system():
         with pytest.raises(DatabaseUnavailable, match="in use"):
             async with hasty.system():
                 pass
     await hasty.close()
+
+
+async def test_bounds_when_nobody_gives_any(api):
+    pool = api._engine.pool
+    assert (pool.size(), pool.timeout()) == (5, 5.0)
+    async with api.system() as connection:
+        limit = await connection.execute(text("SHOW statement_timeout"))
+        assert limit.scalar_one() == "30s"
+
+
+async def test_a_closed_pool_has_left(database, administrator):
+    pool = Database(database.url(roles.API))
+    async with pool.system():
+        assert administrator.execute(CONNECTED).fetchone() == {"count": 1}
+    await pool.close()
+    async with asyncio.timeout(20):
+        while administrator.execute(CONNECTED).fetchone() != {"count": 0}:
+            await asyncio.sleep(0.01)
+
+
+async def test_nothing_is_prepared_for_a_pooler_that_knows_no_such_thing(api):
+    async with api.system() as connection:
+        for _ in range(10):
+            await connection.execute(text("SELECT 1"))
+        prepared = await connection.execute(text("SELECT count(*) FROM pg_prepared_statements"))
+        assert prepared.scalar_one() == 0
+
+
+async def test_what_a_new_connection_would_not_mend_is_tried_once_and_given_back(database):
+    single = Database(
+        database.administrator_url, act_as="metrion_nobody", pool_size=1, pool_seconds=0.1
+    )
+    taken: list[object] = []
+    event.listen(single._engine.sync_engine, "checkout", lambda *given: taken.append(given))
+    kept: list[DBAPIError] = []  # with all that a failed attempt might hold on to
+    for _ in range(2):
+        with pytest.raises(DBAPIError, match="metrion_nobody") as caught:
+            async with single.system():
+                pass
+        kept.append(caught.value)
+    assert len(taken) == 2
+    await single.close()
 
 
 async def test_no_server_is_unavailability_that_names_no_password():
@@ -161,6 +217,7 @@ async def test_no_server_is_unavailability_that_names_no_password():
             async with database.system():
                 pass
     assert "hush" not in str(caught.value)
+    assert "\n" not in str(caught.value)
     await database.close()
 
 

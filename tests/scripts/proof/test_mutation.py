@@ -8,6 +8,7 @@ import pytest
 
 from scripts.proof.mutation import (
     MODULES,
+    ON_A_DATABASE,
     ROOT,
     Mutation,
     Result,
@@ -51,6 +52,7 @@ def test_all_that_is_tried_is_there() -> None:
     for module, further in MODULES.items():
         for path in (module, own_tests(module), *further):
             assert (ROOT / path).is_file(), path
+    assert set(MODULES) >= ON_A_DATABASE
 
 
 MODULE = '''

@@ -43,3 +43,15 @@ def test_as_few_conftests_as_will_do_outermost_last() -> None:
         (["tests/addons/usage", "tests/addons", "tests"], "--confcutdir=tests"),
         (["tests/addons/usage", "tests/addons", "tests", "."], "--confcutdir=."),
     ]
+
+
+def test_a_database_is_given_to_the_conftest_that_takes_it() -> None:
+    ways = list(_ways(["tests/storage/test_x.py"], "postgresql://somewhere"))
+    folders, arguments = ways[0]
+    assert [*map(str, folders)] == ["tests/storage", "tests"]
+    assert arguments == [
+        "tests/storage/test_x.py",
+        "--database-url=postgresql://somewhere",
+        "--confcutdir=tests",
+    ]
+    assert len(ways) == 1
