@@ -22,7 +22,7 @@ def factory():
 def test_what_mitmproxy_quotes_is_cleaned(name, caplog):
     redact_logs()
     redact_logs()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, name):  # another test may have set its own level
         logging.getLogger(name).info("bad header: %r", f"authorization: Bearer {TOKEN}".encode())
         logging.getLogger(name).error(f"x-api-key: {TOKEN}")  # noqa: G004 - as mitmproxy does it
     assert TOKEN not in caplog.text
