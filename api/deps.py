@@ -1,7 +1,5 @@
 """What a route asks for: the services, and who is calling."""
 
-import asyncio
-from collections.abc import Awaitable
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -17,7 +15,6 @@ from api.errors import (
 )
 from api.services import Services
 from storage.accounts import AccountCaller, account_by_token
-from storage.errors import DatabaseUnavailable
 from storage.sessions import SignedIn, find_session
 from storage.tokens import is_token
 
@@ -34,7 +31,6 @@ _COOKIE = APIKeyCookie(
     description="The cookie of a person who signed in with a code sent by mail.",
     auto_error=False,
 )
-_LOOK_UP_SECONDS = 5.0
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="Metrion"'}
 _REFUSAL = {"WWW-Authenticate": 'Bearer realm="Metrion", error="invalid_token"'}
 
@@ -57,20 +53,12 @@ def client_address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-async def _soon[T](looked_up: Awaitable[T]) -> T:
-    try:
-        async with asyncio.timeout(_LOOK_UP_SECONDS):
-            return await looked_up
-    except TimeoutError:
-        raise DatabaseUnavailable("the database does not say who is calling") from None
-
-
 async def _signed_in(
     services: ServicesHere, secret: Annotated[str | None, Depends(_COOKIE)]
 ) -> SignedIn | None:
     if secret is None:
         return None
-    return await _soon(find_session(services.lookups, services.keys, secret))
+    return await find_session(services.lookups, services.keys, secret)
 
 
 async def session_caller(
@@ -111,7 +99,7 @@ async def reading_caller(
     address = client_address(request)
     services.failed_tokens.check(address)
     digests = services.keys.token_digests(token)
-    caller = await _soon(account_by_token(services.lookups, digests))
+    caller = await account_by_token(services.lookups, digests)
     if caller is None:
         services.failed_tokens.count(address)
         raise InvalidTokenError(headers=_REFUSAL)

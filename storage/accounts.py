@@ -106,7 +106,7 @@ async def account_by_token(
     Raises:
         DatabaseUnavailable: the next try may work.
     """
-    row = await statements.fetch(_BY_TOKEN, [list(digests)])
+    row = await statements.look_up(_BY_TOKEN, [list(digests)])
     return None if row is None else AccountCaller(*row)
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_ignore
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.chunked_deletion import delete_in_chunks
 from storage.database import Database
 from storage.errors import NotFound
 from storage.models import billing, billing_events, this_account
@@ -195,13 +196,7 @@ async def forget_events(database: Database) -> int:
     Raises:
         DatabaseUnavailable: what was deleted before stays deleted.
     """
-    forgotten = 0
-    while True:
-        async with database.system() as connection:
-            chunk = (await connection.execute(_FORGET, {"chunk": _CHUNK_EVENTS})).scalar_one()
-        forgotten += chunk
-        if chunk < _CHUNK_EVENTS:
-            return forgotten
+    return await delete_in_chunks(database, _FORGET, _CHUNK_EVENTS)
 
 
 def _values(seen: Billing, customer_id: str | None, found: Subscription | None) -> dict[str, Any]:

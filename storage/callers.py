@@ -50,7 +50,7 @@ async def find_caller(statements: SingleStatements, digests: Sequence[bytes]) ->
     Raises:
         DatabaseUnavailable: the next try may work.
     """
-    row = await statements.fetch(_LOOKUP, [list(digests)])
+    row = await statements.look_up(_LOOKUP, [list(digests)])
     if row is None:
         return None
     account_id, plan, providers, sealed, month, month_requests = row

@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import text
 
+from storage.chunked_deletion import delete_in_chunks
 from storage.database import Database
 
 AHEAD: Final = timedelta(days=14)
@@ -58,13 +59,7 @@ async def delete_expired_rows(database: Database) -> int:
     Raises:
         DatabaseUnavailable: what was deleted before stays deleted.
     """
-    deleted = 0
-    while True:
-        async with database.system() as connection:  # in chunks: ingest waits for none of them long
-            chunk = (await connection.execute(_DELETE, {"chunk": _CHUNK_ROWS})).scalar_one()
-        deleted += chunk
-        if chunk < _CHUNK_ROWS:
-            return deleted
+    return await delete_in_chunks(database, _DELETE, _CHUNK_ROWS)
 
 
 async def delete_expired_answers(database: Database) -> int:
@@ -73,11 +68,4 @@ async def delete_expired_answers(database: Database) -> int:
     Raises:
         DatabaseUnavailable: what was deleted before stays deleted.
     """
-    deleted = 0
-    while True:
-        async with database.system() as connection:
-            answers = {"chunk": _CHUNK_ANSWERS}
-            chunk = (await connection.execute(_DELETE_ANSWERS, answers)).scalar_one()
-        deleted += chunk
-        if chunk < _CHUNK_ANSWERS:
-            return deleted
+    return await delete_in_chunks(database, _DELETE_ANSWERS, _CHUNK_ANSWERS)

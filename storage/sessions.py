@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.accounts import AccountCaller
+from storage.chunked_deletion import delete_in_chunks
 from storage.database import Database
 from storage.errors import NotFound
 from storage.identifiers import uuid7
@@ -100,7 +101,7 @@ async def find_session(
     """
     if _SECRET.fullmatch(secret) is None:
         return None
-    row = await statements.fetch(_FIND, [_digests(keys, secret)])
+    row = await statements.look_up(_FIND, [_digests(keys, secret)])
     return None if row is None else SignedIn(*row)
 
 
@@ -133,15 +134,9 @@ async def delete_expired(database: Database) -> int:
     """Delete sessions and codes that nobody can use any more, as `metrion_jobs`; return how many.
 
     Raises:
-        DatabaseUnavailable: the next try may work.
+        DatabaseUnavailable: what was deleted before stays deleted.
     """
-    deleted = 0
-    while True:
-        async with database.system() as connection:
-            some = (await connection.execute(_DELETE_EXPIRED, {"chunk": _CHUNK})).scalar_one()
-        if not some:
-            return deleted
-        deleted += some
+    return await delete_in_chunks(database, _DELETE_EXPIRED, _CHUNK)
 
 
 def _digests(keys: MasterKeys, secret: str) -> list[bytes]:

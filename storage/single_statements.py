@@ -18,6 +18,8 @@ from storage.errors import DatabaseUnavailable
 
 _Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+LOOK_UP_SECONDS = 5.0
+"""A database that takes longer to say who is calling is away."""
 
 
 class SingleStatements:
@@ -45,6 +47,20 @@ class SingleStatements:
             except _LOST as error:
                 reason = str(error).partition("\n")[0]
                 raise DatabaseUnavailable(f"the database is not available: {reason}") from error
+
+    async def look_up(
+        self, statement: LiteralString, values: Sequence[Any]
+    ) -> tuple[Any, ...] | None:
+        """As `fetch`, for what no request can do without: within `LOOK_UP_SECONDS`.
+
+        Raises:
+            DatabaseUnavailable: as `fetch`, or it took longer.
+        """
+        try:
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                return await self.fetch(statement, values)
+        except TimeoutError:
+            raise DatabaseUnavailable("the database is not available: it does not answer") from None
 
     async def _fetch(
         self, statement: LiteralString, values: Sequence[Any]

@@ -6,10 +6,9 @@ import time
 import psycopg
 import pytest
 
-from addons import service as service_module
 from addons.outcome import Refused
 from addons.service import Service
-from storage import roles
+from storage import roles, single_statements
 from storage.accounts import create_account
 from storage.database import Database
 from storage.database_url import service_url
@@ -77,7 +76,7 @@ async def test_the_first_request_needs_no_new_connection(database):
 
 
 async def test_a_database_that_does_not_answer_is_away(database, account, monkeypatch):
-    monkeypatch.setattr(service_module, "LOOK_UP_SECONDS", 0.2)
+    monkeypatch.setattr(single_statements, "LOOK_UP_SECONDS", 0.2)
     service = Service(database.settings)
     url = database.administrator_url.get_secret_value()
     try:

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from storage import roles
+from storage import roles, single_statements
 from storage.errors import DatabaseUnavailable
 from storage.single_statements import SingleStatements
 
@@ -55,6 +55,13 @@ async def test_who_waits_no_longer_leaves_a_good_pool(statements):
             async with asyncio.timeout(0.05):
                 await statements.fetch("SELECT pg_sleep(10)", [])
     assert await statements.fetch("SELECT 1", []) == (1,)
+
+
+async def test_a_look_up_does_not_wait_for_long(statements, monkeypatch):
+    monkeypatch.setattr(single_statements, "LOOK_UP_SECONDS", 0.1)
+    with pytest.raises(DatabaseUnavailable, match="does not answer"):
+        await statements.look_up("SELECT pg_sleep(10)", [])
+    assert await statements.look_up("SELECT 1", []) == (1,)
 
 
 async def test_a_database_that_is_away_is_said_without_its_password():
