@@ -31,6 +31,7 @@ from addons.providers import load_providers
 from scripts.fake_provider import FakeProvider
 from scripts.fake_provider.records import RecordedRequest
 from scripts.ports import claim_port
+from scripts.proof.fuzzing.tally import Tally, as_table
 from storage import accounts, keys, roles
 from storage.database import Database
 from storage.database_url import service_url
@@ -560,3 +561,16 @@ def deployment_type() -> type[Deployment]:
 def eventually() -> Callable[..., Any]:
     """`wait_until`, for tests."""
     return wait_until
+
+
+@pytest.fixture
+def count(table) -> Callable[[Tally], None]:
+    """Show a tally in the run's summary; none of what it counts may have gone wrong."""
+
+    def look(tally: Tally) -> None:
+        tally.check_growth()
+        table(as_table([tally]))
+        assert not tally.failures, "\n".join(tally.failures)
+        assert tally.inputs == tally.planned
+
+    return look

@@ -29,7 +29,7 @@ from scripts.proof.fuzzing.arrivals import OWN, Arrivals, Whose
 from scripts.proof.fuzzing.callers import PROVIDERS, Callers, new_account
 from scripts.proof.fuzzing.error_log import errors_in
 from scripts.proof.fuzzing.fire import Range
-from scripts.proof.fuzzing.tally import Tally, as_table
+from scripts.proof.fuzzing.tally import Tally
 from scripts.proof.fuzzing.volley import answers, any_certificate
 from scripts.proof.sampling import holding_of
 from storage import accounts, keys, roles
@@ -52,19 +52,6 @@ def numbers(short: int, long: int) -> Any:
         "inputs",
         [pytest.param(short, id="short"), pytest.param(long, id="long", marks=pytest.mark.fuzz)],
     )
-
-
-@pytest.fixture
-def count(table) -> Callable[[Tally], None]:
-    """Show a tally in the run's summary; none of what it counts may have gone wrong."""
-
-    def look(tally: Tally) -> None:
-        tally.check_growth()
-        table(as_table([tally]))
-        assert not tally.failures, "\n".join(tally.failures)
-        assert tally.inputs == tally.planned
-
-    return look
 
 
 class Shooting:

@@ -6,7 +6,6 @@ compared with other readers of the same bytes. See test_fuzz.py.
 
 import asyncio
 import os
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from scripts.proof.fuzzing.callers import Callers, new_account
 from scripts.proof.fuzzing.heads_in_process import try_heads
 from scripts.proof.fuzzing.meter_in_process import try_meter
 from scripts.proof.fuzzing.requests_in_process import try_requests
-from scripts.proof.fuzzing.tally import Tally, as_table
+from scripts.proof.fuzzing.tally import Tally
 from storage.tokens import new_token
 
 SEED = int(os.environ.get("FUZZ_SEED", "12"))
@@ -29,19 +28,6 @@ def numbers(short: int, long: int) -> Any:
         "inputs",
         [pytest.param(short, id="short"), pytest.param(long, id="long", marks=pytest.mark.fuzz)],
     )
-
-
-@pytest.fixture
-def count(table) -> Callable[[Tally], None]:
-    """Show a tally in the run's summary; none of what it counts may have gone wrong."""
-
-    def look(tally: Tally) -> None:
-        tally.check_growth()
-        table(as_table([tally]))
-        assert not tally.failures, "\n".join(tally.failures)
-        assert tally.inputs == tally.planned
-
-    return look
 
 
 @pytest.fixture
