@@ -47,13 +47,7 @@ class ProductionProxy:
 
     async def start(self) -> None:
         """Make ready what requests need."""
-        loop = asyncio.get_running_loop()
-        # Most steps of a request end at once: an eager task costs them no turn of the loop. uvloop
-        # 0.23 has no eager tasks on Python 3.13 (its factory fails); without them it would still
-        # take a tenth of the CPU away, but brings a TLS and transports of its own, which every
-        # suite would have to be run on first.
-        loop.set_task_factory(asyncio.eager_task_factory)
-        loop.set_exception_handler(_say_unhandled)
+        asyncio.get_running_loop().set_exception_handler(_say_unhandled)
         await self._service.start()
 
     async def listen(self, host: str, port: int, listeners: Sequence[socket.socket] = ()) -> None:

@@ -30,11 +30,10 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 
 from addons.answers import Answer
+from addons.body_reader import BodyReader, MalformedBodyError
 from addons.framing import (
     PIPELINE_MAX_BYTES,
-    BodyReader,
     MalformedAnswerError,
-    MalformedBodyError,
     MalformedHeadError,
     read_request_head,
     read_response_head,

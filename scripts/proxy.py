@@ -19,6 +19,7 @@ from typing import Never
 
 import certifi
 
+from addons.event_loop import EventLoop
 from addons.fellow_workers import Fellows
 from addons.log_redaction import key_log_refusal
 from addons.production import ProductionProxy
@@ -80,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
             _become_workers(settings, chosen)
         fellows = Fellows(chosen.worker, chosen.worker_ports) if chosen.worker else None
         trusted = environment.get("SSL_CERT_FILE") or certifi.where()
-        return asyncio.run(serve(settings, Service(settings, fellows), trusted, chosen))
+        service = Service(settings, fellows)
+        return asyncio.run(serve(settings, service, trusted, chosen), loop_factory=EventLoop)
     except StorageError as error:
         _say(str(error))
         return _CANNOT_START

@@ -6,17 +6,11 @@ import time
 from typing import Protocol, cast, override
 
 from addons.answers import Answer, reason_of
+from addons.body_reader import BodyReader, MalformedBodyError
 from addons.direct.provider import ProviderConnection, ProviderPool
 from addons.direct.tick import SLACK_SECONDS, Tick
 from addons.exchange import Exchange, Headers, Phase
-from addons.framing import (
-    PIPELINE_MAX_BYTES,
-    BodyReader,
-    MalformedBodyError,
-    MalformedHeadError,
-    ReceiveBuffer,
-    read_request_head,
-)
+from addons.framing import PIPELINE_MAX_BYTES, MalformedHeadError, ReceiveBuffer, read_request_head
 from addons.policy import NEVER, Policy, Step, View
 from addons.providers.base import Origin
 from addons.relay import Relay
@@ -304,6 +298,8 @@ class ClientConnection(asyncio.Protocol):
     async def _connect(self, origin: Origin) -> None:
         try:
             connection = await self._door.pool.connect(origin)
+            # It may have ended, or said something unasked, before this task had its turn.
+            connection = connection if connection.is_open else None
         except OSError:
             connection = None
         self._connecting = None

@@ -5,16 +5,11 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import override
+from typing import cast, override
 
+from addons.body_reader import BodyReader, MalformedBodyError
 from addons.exchange import Exchange, Headers
-from addons.framing import (
-    BodyReader,
-    MalformedAnswerError,
-    MalformedBodyError,
-    ReceiveBuffer,
-    read_response_head,
-)
+from addons.framing import MalformedAnswerError, ReceiveBuffer, read_response_head
 from addons.providers.base import Origin
 from addons.relay import Relay
 
@@ -53,9 +48,8 @@ class ProviderConnection(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
-            self.is_open = True
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
+        self.is_open = True
 
     @override
     def data_received(self, data: bytes) -> None:

@@ -51,7 +51,7 @@ class Instructions:
     event: int
 
 
-RECORDED: Final = Instructions(json=1_500_000, event=180_000)
+RECORDED: Final = Instructions(json=1_250_000, event=125_000)
 """On Python 3.13.0, x86-64, in November 2026."""
 MARGIN: Final = 1.3
 """Another build of Python, or a provider's chunks cut in another way, are less than that."""

@@ -1,18 +1,19 @@
-"""The proxy as it serves plain HTTP, but without mitmproxy, whose start takes valgrind too long.
+"""The production proxy without what goes by time and not by requests.
 
-Everything on a request's way is what production has: the wire, the gateway, journal and recorder.
-What goes by time and not by requests is left out: the heartbeat of the listener for changes, twice
-a second, and the collection of garbage, which goes through everything once in a while. Under
-valgrind a request takes so long that they would be most of what is counted.
+Left out are the heartbeat of the listener for changes, twice a second, and the collection of
+garbage, which goes through everything once in a while. Under valgrind a request takes so long that
+they would be most of what is counted.
 """
 
 import argparse
 import asyncio
 import gc
-import ssl
 import sys
 
-from addons.direct.server import DirectServer
+import certifi
+
+from addons.event_loop import EventLoop
+from addons.production import ProductionProxy
 from addons.service import Service
 from scripts.ports import HOST
 from storage import invalidation
@@ -23,26 +24,21 @@ _NEVER_SECONDS = 86_400.0
 
 async def serve(port: int) -> None:
     """Serve until killed."""
-    service = Service(Settings.load())
-    server = DirectServer(service.gateway, ssl.create_default_context(), _refuse_tls, lambda: True)
+    settings = Settings.load()
+    proxy = ProductionProxy(Service(settings), settings.data_dir / "mitmproxy", certifi.where())
     gc.disable()
     for name in ("HEARTBEAT_SECONDS", "LEASE_SECONDS"):
         setattr(invalidation, name, _NEVER_SECONDS)
-    await service.start()
-    await server.start(HOST, port)
-    service.start_recorder()
+    await proxy.start()
+    await proxy.listen(HOST, port)
     await asyncio.Event().wait()
-
-
-async def _refuse_tls(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.close()
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve on a port; never returns by itself."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    asyncio.run(serve(parser.parse_args(arguments).port))
+    asyncio.run(serve(parser.parse_args(arguments).port), loop_factory=EventLoop)
     return 0
 
 

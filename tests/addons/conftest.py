@@ -27,6 +27,7 @@ from prometheus_client import CollectorRegistry
 from addons.addon import MetrionAddon
 from addons.admission import Admission
 from addons.body_checker import BodyChecker
+from addons.event_loop import EventLoop
 from addons.flow_clients import install
 from addons.gateway import Gateway
 from addons.keyring import Keyring
@@ -196,7 +197,7 @@ class Proxy:
         assert self._ready.wait(20)
 
     def _run(self) -> None:
-        asyncio.run(self._main())
+        asyncio.run(self._main(), loop_factory=None if self._is_observed else EventLoop)
 
     async def _main(self) -> None:
         self.service = self._make_service(self._settings)

@@ -3,13 +3,8 @@
 from collections.abc import Sequence
 from random import Random
 
-from addons.framing import (
-    BodyReader,
-    MalformedBodyError,
-    MalformedHeadError,
-    ReceiveBuffer,
-    read_request_head,
-)
+from addons.body_reader import BodyReader, MalformedBodyError
+from addons.framing import MalformedHeadError, ReceiveBuffer, read_request_head
 from scripts.proof.fuzzing.callers import Callers
 from scripts.proof.fuzzing.http1_grammar import KINDS
 from scripts.proof.fuzzing.mangling import cut, mangle, numbered

@@ -1,6 +1,9 @@
 """Connections to providers: shared by all clients, one request at a time, and not for ever."""
 
 import asyncio
+import socket
+import struct
+import threading
 import time
 
 import pytest
@@ -40,6 +43,43 @@ def test_a_connection_that_the_provider_ends_is_not_used_again(connect, chat, pr
     assert not provider.violations
 
 
+@pytest.fixture
+def hasty_provider():
+    """A provider that resets every connection as soon as it is there."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    ended = threading.Event()
+
+    def serve() -> None:
+        while not ended.is_set():
+            connection, _ = listener.accept()
+            linger = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            connection.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    port = listener.getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    ended.set()
+    socket.create_connection(("127.0.0.1", port)).close()
+    thread.join(10)
+    listener.close()
+    assert not thread.is_alive()
+
+
+def test_a_connection_that_ends_before_it_is_used_is_the_providers_fault(
+    hasty_provider, start_proxy, connect_to, chat
+):
+    proxy = start_proxy(origins={"openai": hasty_provider})
+    client = connect_to(proxy)
+    for _ in range(40):
+        client.request(PATH, chat())
+        status, headers, _ = client.response()
+        assert status == 502
+        assert headers["x-metrion-error"] in {"provider_unreachable", "provider_error"}
+    assert len(proxy.rows.wait(40)) == 40
+
+
 class Transport(asyncio.Transport):
     """A connection that goes nowhere."""
 
@@ -55,6 +95,18 @@ def opened(origin: Origin) -> ProviderConnection:
     connection = ProviderConnection(origin)
     connection.connection_made(Transport())
     return connection
+
+
+def test_a_connection_that_ended_before_its_request_had_a_turn_is_none(proxy, client, chat):
+    async def connect(origin: Origin) -> ProviderConnection:
+        connection = opened(origin)
+        connection.connection_lost(None)
+        return connection
+
+    proxy.addon._direct.pool.connect = connect
+    client.request(PATH, chat())
+    status, headers, _ = client.response()
+    assert (status, headers["x-metrion-error"]) == (502, "provider_unreachable")
 
 
 A, B = Origin("https", "a.example", 443), Origin("https", "b.example", 443)

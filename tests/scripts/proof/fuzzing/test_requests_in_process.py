@@ -1,7 +1,7 @@
 import os
 
 from addons import forwarding
-from addons.framing import BodyReader
+from addons.body_reader import BodyReader
 from scripts.fake_provider.wire import Request
 from scripts.proof.fuzzing.closed_room import ClosedRoom
 from scripts.proof.fuzzing.requests_in_process import (
