@@ -19,7 +19,8 @@ HEAD_MAX_LINES = 200
 # only this much of it, since nothing is read from it before the answer is done.
 PIPELINE_MAX_BYTES = 64 * 1024
 
-_CONTROLS = bytes([*range(9), *range(10, 32), 127])  # all but the tab
+CONTROLS = bytes([*range(9), *range(10, 32), 127])
+"""All control characters but the tab."""
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 # Origin-form only: a request that names a host (absolute-form, CONNECT) is not for a gateway.
 _REQUEST_LINE = re.compile(rb"([A-Za-z]{1,20}) (/[!-~]{0,8191}) (HTTP/1\.[01])\Z")
@@ -244,7 +245,7 @@ def is_ambiguous(text: bytes) -> bool:
         return True
     within = text.replace(b"\r\n", b"")
     # A regular expression for all of it took half of a head's time.
-    return len(within.translate(None, _CONTROLS)) != len(within)
+    return len(within.translate(None, CONTROLS)) != len(within)
 
 
 def _length(value: bytes) -> int:
