@@ -37,6 +37,9 @@ GROUP_SECONDS: Final = 0.2
 # steady traffic wait longer, and a single one is soon seen on the pages.
 STEADY_SECONDS: Final = 0.5
 STEADY_ROWS: Final = 8
+# So many that are there after a batch are the next one at once: who has fallen behind must carry
+# more than comes in.
+BEHIND_ROWS: Final = 500
 SYNC_SECONDS: Final = 0.2
 
 _ADOPT_SECONDS = 10.0
@@ -215,7 +218,7 @@ class Recorder:
             return False
         self._journal.acknowledge(batch)
         self._end_outage()
-        if len(batch.records) < BATCH_ROWS:
+        if self._journal.queued < BEHIND_ROWS:
             is_steady = len(batch.records) >= STEADY_ROWS
             self._closing.wait(STEADY_SECONDS if is_steady else GROUP_SECONDS)
         return True

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from addons.recorder import (
     BATCH_ROWS,
+    BEHIND_ROWS,
     GROUP_SECONDS,
     STEADY_ROWS,
     STEADY_SECONDS,
@@ -222,6 +223,30 @@ def test_steady_rows_go_in_fewer_batches(recorder, administrator, account_id):
     eventually(lambda: recorder.counts.written == sent)
     # one after each pause, and some at the ends; with short pauses it would be 15
     assert recorder.counts.batches <= (time.monotonic() - begun) / STEADY_SECONDS + 4
+
+
+def test_rows_that_have_piled_up_do_not_wait_for_more(
+    database, administrator, account_id, tmp_path
+):
+    asked: list[float | None] = []
+
+    class Pauses(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            asked.append(timeout)
+            return super().wait(timeout)
+
+    number = 10 * BEHIND_ROWS
+    behind = Recorder(
+        Journal(tmp_path / "behind"), service_url(database.settings, roles.PROXY), PriceBook()
+    )
+    behind._closing = Pauses()
+    for _ in range(number):
+        behind.record(row(account_id))
+    behind.start()
+    eventually(lambda: count(administrator) == number)
+    behind.close(10)
+    assert behind.counts.batches >= 4
+    assert asked.count(STEADY_SECONDS) <= 2  # with less than that left, and with nothing
 
 
 def test_close_writes_what_is_there_and_leaves_no_files(
