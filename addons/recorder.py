@@ -261,7 +261,7 @@ class Recorder:
 
     def _complete(self, record: bytes) -> Row:
         """Return the row of a record, with tokens and cost."""
-        row: Row = json.loads(record)
+        row: Row = json.loads(record.decode())  # of bytes it would guess the encoding
         said = row.pop("usage", None)
         usage = NO_USAGE if row.get("cached") else TokenUsage.from_json(said or {})
         at = datetime.fromisoformat(row["created_at"])

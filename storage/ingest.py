@@ -102,7 +102,7 @@ def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
     """Replace what a JSON text can hold and PostgreSQL cannot: NUL, half surrogate pairs."""
     return {
         name: value.encode("utf-8", "replace").decode().replace("\0", _REPLACEMENT)
-        if isinstance(value, str)
+        if isinstance(value, str) and not value.isprintable()  # neither of them is
         else value
         for name, value in row.items()
     }
