@@ -38,7 +38,10 @@ class ProviderConnection(asyncio.Protocol):
         self._relay: Relay | None = None
         self._flush: Callable[[], None] = _nothing
         self._give_back: Callable[[ProviderConnection], None] = _forget
+        # What is written to, which may be TLS, and the socket's own, which is below it.
         self._transport: asyncio.Transport | None = None
+        self._below: asyncio.Transport | None = None
+        self._has_ended = False  # and the provider has said so
         self._buffer = ReceiveBuffer()
         self._method = ""
         self._body: BodyReader | None = None
@@ -48,8 +51,30 @@ class ProviderConnection(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
+        # uvloop's are no subclasses
+        self._transport = self._below = cast("asyncio.Transport", transport)
         self.is_open = True
+
+    async def begin_tls(self, tls: ssl.SSLContext) -> None:
+        """Speak TLS from now on.
+
+        Args:
+            tls: how the provider's certificate is checked.
+
+        Raises:
+            OSError: the provider does not, or it is not the provider.
+        """
+        below = self._below
+        if below is None or not self.is_open:
+            raise ConnectionResetError
+        loop = asyncio.get_running_loop()
+        try:
+            self._transport = await loop.start_tls(
+                below, self, tls, server_hostname=self.origin.host
+            )
+        except BaseException:
+            below.abort()
+            raise
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -60,6 +85,12 @@ class ProviderConnection(asyncio.Protocol):
         flush = self._flush  # the relay may be done with this connection after what comes now
         self._read(relay, data)
         flush()
+
+    @override
+    def eof_received(self) -> bool:
+        # With TLS: `close_notify`. A connection that ends without it may have been cut off.
+        self._has_ended = True
+        return False
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,7 +104,7 @@ class ProviderConnection(asyncio.Protocol):
             # Bytes without a whole head are as little an answer as none at all.
             reason = "not an HTTP answer" if self._buffer else "connection closed"
             relay.tell(relay.provider_failed, reason)
-        elif exc is None and body.ends_with_connection:
+        elif exc is None and self._has_ended and body.ends_with_connection:
             relay.tell(relay.answer_end)
         else:
             relay.tell(relay.provider_failed, "the body is cut off")
@@ -141,14 +172,18 @@ class ProviderConnection(asyncio.Protocol):
             self.close()
 
     def pause(self) -> None:
-        """The client does not keep up: read nothing for now."""
-        if self._transport is not None and self.is_open:
-            self._transport.pause_reading()
+        """The client does not keep up: read nothing for now.
+
+        Nothing from the socket: uvloop's TLS, when only it is told to pause, reads on, and when the
+        provider closes meanwhile it drops what it has read.
+        """
+        if self._below is not None and self.is_open:
+            self._below.pause_reading()
 
     def resume(self) -> None:
         """The client has caught up."""
-        if self._transport is not None and self.is_open:
-            self._transport.resume_reading()
+        if self._below is not None and self.is_open:
+            self._below.resume_reading()
 
     def release(self) -> None:
         """The relay is told nothing more."""
@@ -202,14 +237,11 @@ class ProviderPool:
         Raises:
             OSError: there is none to be had (also for TLS).
         """
-        is_tls = origin.scheme == "https"
         _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: ProviderConnection(origin),
-            origin.host,
-            origin.port,
-            ssl=self._tls if is_tls else None,
-            server_hostname=origin.host if is_tls else None,
+            lambda: ProviderConnection(origin), origin.host, origin.port
         )
+        if origin.scheme == "https":
+            await connection.begin_tls(self._tls)
         return connection
 
     def give_back(self, connection: ProviderConnection) -> None:

@@ -1,16 +1,22 @@
 """Connections to providers: shared by all clients, one request at a time, and not for ever."""
 
 import asyncio
+import contextlib
 import socket
+import ssl
 import struct
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from addons.direct import provider as provider_module
 from addons.direct.provider import MAX_IDLE, REUSE_SECONDS, ProviderConnection, ProviderPool
+from addons.event_loop import EventLoop
 from addons.providers.base import Origin
+from scripts.fake_provider.certificate import make_certificate
 
 PATH = "/api/proxy/openai/v1/chat/completions"
 
@@ -163,3 +169,155 @@ async def test_what_comes_unasked_closes(pool):
     connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
     assert connection._transport.is_aborted
     assert pool.take(A) is None
+
+
+# ---- over TLS -------------------------------------------------------------------------------
+
+ANSWER_BYTES = 150_000
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@contextlib.contextmanager
+def tls_provider(certificate: Path, *, says_goodbye: bool) -> Iterator[Origin]:
+    """Answers one request with a body that ends with the connection, and closes at once."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+
+    def serve() -> None:
+        plain, _ = listener.accept()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        speaker = context.wrap_bio(incoming, outgoing, server_side=True)
+
+        def speak(act) -> None:
+            while True:
+                try:
+                    act()
+                except ssl.SSLWantReadError:
+                    plain.sendall(outgoing.read())
+                    if not (data := plain.recv(65536)):
+                        return
+                    incoming.write(data)
+                else:
+                    plain.sendall(outgoing.read())
+                    return
+
+        with plain, contextlib.suppress(OSError):
+            speak(speaker.do_handshake)
+            speak(lambda: speaker.read(65536))
+            speak(lambda: speaker.write(UNTIL_CLOSE + b"x" * ANSWER_BYTES))
+            if says_goodbye:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    speaker.unwrap()
+                plain.sendall(outgoing.read())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield Origin("https", "127.0.0.1", listener.getsockname()[1])
+    thread.join(10)
+    listener.close()
+    assert not thread.is_alive()
+
+
+class Reader:
+    """Stands where a relay stands; has its provider held back as soon as the answer has begun."""
+
+    def __init__(self, connection: ProviderConnection, hold_seconds: float) -> None:
+        self._connection = connection
+        self._hold_seconds = hold_seconds
+        self.received = 0
+        self.end = asyncio.get_running_loop().create_future()
+
+    def tell(self, what, *details) -> None:
+        what(*details)
+
+    def answer_head(self, _head) -> None:
+        if self._hold_seconds:
+            self._connection.pause()
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._hold_seconds, self._connection.resume)
+
+    def answer_data(self, data: bytes) -> None:
+        self.received += len(data)
+
+    def answer_end(self) -> None:
+        self.end.set_result("whole")
+
+    def provider_failed(self, reason: str) -> None:
+        self.end.set_result(reason)
+
+
+def read_over_tls(origin: Origin, trusted: ssl.SSLContext, hold_seconds: float) -> tuple[str, int]:
+    """How the answer ended, and how much of it there was."""
+
+    async def ask() -> tuple[str, int]:
+        pool = ProviderPool(trusted)
+        connection = await pool.connect(origin)
+        reader = Reader(connection, hold_seconds)
+        connection.take(reader, lambda: None, lambda _: None)
+        connection._transport.write(b"GET / HTTP/1.1\r\n\r\n")
+        async with asyncio.timeout(5):
+            return await reader.end, reader.received
+
+    return asyncio.run(ask(), loop_factory=EventLoop)
+
+
+@pytest.mark.parametrize("hold_seconds", [0, 0.3])
+def test_what_is_held_back_over_tls_is_not_lost_when_the_provider_closes(certificate, hold_seconds):
+    trusted = ssl.create_default_context(cafile=certificate)
+    with tls_provider(certificate, says_goodbye=True) as origin:
+        assert read_over_tls(origin, trusted, hold_seconds) == ("whole", ANSWER_BYTES)
+
+
+@pytest.mark.parametrize("hold_seconds", [0, 0.3])
+def test_a_body_over_tls_that_ends_without_a_goodbye_is_cut_off(certificate, hold_seconds):
+    trusted = ssl.create_default_context(cafile=certificate)
+    with tls_provider(certificate, says_goodbye=False) as origin:
+        end = read_over_tls(origin, trusted, hold_seconds)
+    assert end == ("the body is cut off", ANSWER_BYTES)
+
+
+def test_a_provider_whose_certificate_nobody_vouches_for_is_sent_nothing(certificate, caplog):
+    with (
+        tls_provider(certificate, says_goodbye=True) as origin,
+        pytest.raises(ssl.SSLCertVerificationError),
+    ):
+        read_over_tls(origin, ssl.create_default_context(), 0)
+    assert not caplog.records
+
+
+async def test_tls_does_not_begin_on_a_connection_that_has_ended():
+    connection = opened(A)
+    connection.connection_lost(None)
+    with pytest.raises(ConnectionResetError):
+        await connection.begin_tls(ssl.create_default_context())
+
+
+@pytest.mark.parametrize("turns", [0, 1, 5])
+def test_a_handshake_that_nobody_waits_for_any_more_leaves_no_connection(certificate, turns):
+    trusted = ssl.create_default_context(cafile=certificate)
+
+    async def begin(port: int, listener: socket.socket) -> bytes:
+        loop = asyncio.get_running_loop()
+        origin = Origin("https", "127.0.0.1", port)
+        task = loop.create_task(ProviderPool(trusted).connect(origin))
+        there, _ = await loop.run_in_executor(None, listener.accept)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        there.settimeout(5)
+        with there:
+            said = b""
+            while data := await loop.run_in_executor(None, there.recv, 65536):
+                said = data
+            return said[:1]
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        first = asyncio.run(begin(listener.getsockname()[1], listener), loop_factory=EventLoop)
+    assert first in {b"", b"\x16"}
