@@ -17,13 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from pydantic import SecretStr
+from pydantic_core import to_json
 
 from storage.errors import DatabaseUnavailable, RightsMissing, RowsRejected
 from storage.ingest import LogWriter
@@ -133,7 +133,7 @@ class Recorder:
                 and `usage` (`TokenUsage`, or None if nothing was reported).
         """
         try:
-            record = _encode(row).encode()
+            record = _encode(row)
         except (TypeError, ValueError) as error:
             self.counts.unwritable += 1
             _log.error("A log row cannot be kept, this is a defect of Metrion: %s", error)
@@ -150,7 +150,7 @@ class Recorder:
         which production spends in the recorder's own thread.
         """
         try:
-            return self._complete(_encode(row).encode())
+            return self._complete(_encode(row))
         except Exception:  # noqa: BLE001 - a picture is not worth a request
             _log.exception("A row cannot be shown")
             return None
@@ -354,17 +354,18 @@ class _Outage:
     remind_at: float = 0.0
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, TokenUsage):
-        return value.to_json()
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, UUID):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} is not for a row")
+def _encode(row: Mapping[str, Any]) -> bytes:
+    """A row as the journal keeps it: JSON.
 
-
-_encode = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
+    Raises:
+        TypeError, ValueError: a value has none.
+    """
+    usage = row.get("usage")
+    said = {**row, "usage": usage.to_json() if isinstance(usage, TokenUsage) else usage}
+    try:
+        return to_json(said)  # a quarter of the time that `json` takes
+    except ValueError:  # half of a surrogate pair: `json` writes what `LogWriter` replaces
+        return json.dumps(said).encode()
 
 
 class _RecorderMetrics(Collector):

@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any, cast
 
+import jiter
+
 WHOLE_BYTES = 256 * 1024
 """Up to this size a text is kept whole and parsed (1 to 2 ms); of a longer one the ends are kept.
 What Metrion looks for stands before or after the content: providers send it in this order."""
@@ -58,6 +60,14 @@ class Document:
 
 def parse(text: bytes) -> Any:
     """Return the JSON value of `text`; None if it is not JSON."""
+    try:
+        return jiter.from_json(text)  # a quarter of the time
+    except ValueError:
+        return _parse_leniently(text)
+
+
+def _parse_leniently(text: bytes) -> Any:
+    """As `json` has it: half surrogate pairs, deep nesting, a byte order mark."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -430,7 +430,7 @@ def test_what_is_not_for_a_row_is_dropped_and_counted(recorder, administrator, a
     recorder.record(row(account_id, id=uuid7(), created_at=datetime.now(UTC)))
     eventually(lambda: count(administrator) == 1)
     assert (recorder.counts.recorded, recorder.counts.unwritable) == (1, 1)
-    assert "object is not for a row" in caplog.text
+    assert "Object of type object is not JSON" in caplog.text
 
 
 def test_a_row_that_is_sent_twice_counts_once(database, recorder, administrator, account_id):

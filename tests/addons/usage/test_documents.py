@@ -166,3 +166,37 @@ def test_shapes():
 )
 def test_error_messages_in_every_providers_shape(answer, message):
     assert error_message_of(answer) == message
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=12,
+)
+
+
+@given(JSON, st.booleans())
+def test_a_text_is_read_as_json_reads_it(value, ascii_only):
+    text = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    try:
+        expected = repr(json.loads(text))
+    except ValueError:
+        expected = "None"
+    assert repr(parse(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b'"\\ud800"', "\ud800"),
+        (b"\xef\xbb\xbf{}", {}),
+        (b'{"a": 1, "a": 2}', {"a": 2}),
+        (b"[" * 300 + b"]" * 300, json.loads(b"[" * 300 + b"]" * 300)),
+        (b"[" * 100_000, None),
+        (b'{"a": 01}', None),
+        (b'"\xff"', None),
+        (b"", None),
+    ],
+)
+def test_what_the_quick_reader_refuses_is_read_leniently(text, value):
+    assert parse(text) == value
