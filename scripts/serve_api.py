@@ -35,6 +35,7 @@ def make_server(settings: Settings) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
+            loop="asyncio",  # and not uvloop because it is there: it waits for the database
             access_log=False,  # it writes query strings; api.telemetry writes ours
             log_config=None,
             server_header=False,
