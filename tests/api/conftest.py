@@ -41,7 +41,7 @@ class Account:
 def serving(app: FastAPI) -> Generator[httpx.Client]:
     """Serve an app on a free port, and give a client for it."""
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on")
+    config = uvicorn.Config(app, loop="asyncio", log_config=None, access_log=False, lifespan="on")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
