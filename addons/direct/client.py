@@ -63,6 +63,7 @@ class ClientConnection(asyncio.Protocol):
         self._connecting: asyncio.Task[None] | None = None
         self._is_gone = False
         self._is_paused = False
+        self._is_congested = False  # the client does not take what is written to it
         self._is_chunked = False
         self._closes_after = False
         self._is_first = True
@@ -106,13 +107,17 @@ class ClientConnection(asyncio.Protocol):
 
     @override
     def pause_writing(self) -> None:
+        self._is_congested = True
         if self._provider is not None:
             self._provider.pause()
 
     @override
     def resume_writing(self) -> None:
+        self._is_congested = False
         if self._provider is not None:
             self._provider.resume()
+        self._advance()
+        self.flush()
 
     def _leave(self) -> None:
         if self._is_gone:
@@ -131,7 +136,7 @@ class ClientConnection(asyncio.Protocol):
         while not self._is_gone:
             relay = self._relay
             if relay is None:
-                if not self._read_head():
+                if self._is_congested or not self._read_head():
                     break
             elif relay.is_waiting or self._body is None or not self._read_body(relay):
                 break
@@ -142,7 +147,7 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is None or self._is_gone:
             return
         relay = self._relay
-        is_full = relay is not None and len(self._buffer) > PIPELINE_MAX_BYTES
+        is_full = len(self._buffer) > PIPELINE_MAX_BYTES and (self._is_congested or bool(relay))
         if relay is not None and is_full and not relay.is_waiting:
             self._give_up(relay)  # much more than its request while that is under way
         elif is_full != self._is_paused:
@@ -292,8 +297,7 @@ class ClientConnection(asyncio.Protocol):
             self._connected(connection)
         else:
             # Owned: cancelled by `abandon_connect`, and its end is told by itself.
-            loop = asyncio.get_running_loop()
-            self._connecting = loop.create_task(self._connect(origin))
+            self._connecting = asyncio.get_running_loop().create_task(self._connect(origin))
 
     async def _connect(self, origin: Origin) -> None:
         try:
@@ -344,8 +348,9 @@ class ClientConnection(asyncio.Protocol):
 
     def dropped(self) -> None:
         """The exchange is over: the next request may be read."""
+        self._provider = None  # it may be another's by now: not to be held back for this client
         self.flush()
-        self._relay = self._body = self._provider = None
+        self._relay = self._body = None
         if self._is_gone:
             self._end()
         elif self._closes_after:

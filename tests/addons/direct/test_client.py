@@ -1,11 +1,16 @@
 """A client's connection: what it may send when, and how it ends."""
 
+import io
+import os
+import socket
 import time
 
 import pytest
 
 PATH = "/api/proxy/openai/v1/chat/completions"
 TOKEN = "sk-metrion-" + "0123456789abcdef" * 2
+# More than the sockets of a slow client take, and than may wait for it before it is held back.
+LARGE = 100_000
 
 
 def wire(body: bytes, *headers: str, version: str = "1.1") -> bytes:
@@ -103,3 +108,53 @@ def test_a_client_that_reads_slowly_holds_its_provider_back(start_proxy, connect
     body = b"".join(client.chunks())
     assert body.endswith(b"data: [DONE]\n\n")
     assert body.count(b"data: ") > 200_000
+
+
+def slow_client(proxy) -> socket.socket:
+    """A connection whose sockets, on both sides, take little before it is read."""
+    listener = proxy.addon._direct._server.sockets[0]
+    with socket.socket(fileno=os.dup(listener.fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # of what it accepts, too
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.settimeout(10)
+    raw.connect(("127.0.0.1", proxy.port))
+    return raw
+
+
+def read_length(answers: io.BufferedReader) -> int:
+    """Read one answer with a content-length; returns how long its body is."""
+    assert answers.readline().startswith(b"HTTP/1.1 200")
+    length = 0
+    while (line := answers.readline().lower()) != b"\r\n":
+        if line.startswith(b"content-length:"):
+            length = int(line.split()[1])
+    return len(answers.read(length))
+
+
+def test_a_slow_clients_provider_is_not_held_back_for_the_next(start_proxy, connect_to, chat):
+    proxy = start_proxy(timeout_seconds=2)
+    with slow_client(proxy) as slow, slow.makefile("rb") as answers:
+        slow.sendall(wire(chat(), f"x-fake-big: {LARGE}"))
+        proxy.rows.wait(1)
+        other = connect_to(proxy)
+        other.request(PATH, chat())
+        assert other.response()[0] == 200
+        assert read_length(answers) > LARGE
+        slow.sendall(wire(chat()))
+        assert read_length(answers)
+
+
+def test_who_does_not_take_its_answer_has_no_other_fetched(start_proxy, chat, provider):
+    """What waits for a client is about one answer, however many it asks for."""
+    proxy = start_proxy(timeout_seconds=5)
+    provider.clear()
+    with slow_client(proxy) as slow, slow.makefile("rb") as answers:
+        for _ in range(4):
+            slow.sendall(wire(chat(), f"x-fake-big: {LARGE}"))
+        proxy.rows.wait(1)
+        time.sleep(0.3)
+        assert len(provider.requests) == 1
+        for _ in range(4):
+            assert read_length(answers) > LARGE
+    assert len(provider.requests) == 4
