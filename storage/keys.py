@@ -17,6 +17,7 @@ from storage.callers import key_binding
 from storage.errors import InvalidValue, NotFound
 from storage.models import provider_keys, this_account
 from storage.sealing import MasterKeys
+from storage.tokens import TOKEN_PREFIX
 
 SHOWN_CHARACTERS = 4
 _SHORTEST_KEY, _LONGEST_KEY = 8, 1000
@@ -98,3 +99,6 @@ def _check(provider: str, key: str) -> None:
             f"a provider key has {_SHORTEST_KEY} to {_LONGEST_KEY} printable ASCII characters "
             "and no spaces"
         )
+    if TOKEN_PREFIX in key.lower():
+        # pasted into the wrong field; a provider must not get it
+        raise InvalidValue("this is a Metrion Key; what is stored is a key that the provider gave")

@@ -86,6 +86,18 @@ async def test_what_is_no_key_is_refused_without_repeating_it(api, database, new
             assert not key or key not in str(caught.value)
 
 
+@pytest.mark.parametrize("change", [str, str.upper, "'{}'".format])
+async def test_a_metrion_key_is_no_providers_key(api, database, new_account, change):
+    account = await new_account()
+    async with api.account(account.id) as connection:
+        with pytest.raises(InvalidValue, match="this is a Metrion Key") as caught:
+            await keys.set_key(
+                connection, database.keys, account.id, "openai", change(account.token)
+            )
+        assert account.token[-8:] not in str(caught.value)
+        assert await keys.list_keys(connection) == []
+
+
 async def test_a_providers_name_has_a_form(api, database, new_account):
     account = await new_account()
     async with api.account(account.id) as connection:
