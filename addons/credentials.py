@@ -141,11 +141,7 @@ def choose_mode(exchange: Exchange, found: Found, *, allow_anonymous: bool) -> N
             "The request carries several credentials that differ. Send exactly one.",
         )
     if not found.credentials:
-        raise _unauthorized(
-            "Only `Authorization: Bearer` is supported."
-            if found.is_other_scheme
-            else "No credential was sent. Use your Metrion token as the SDK's API key."
-        )
+        raise _unauthorized(_advice(found))
     credential = found.credentials[0]
     token = found.tokens[0] if found.tokens else None
     if credential.startswith(TOKEN_PREFIX):
@@ -171,6 +167,18 @@ def choose_mode(exchange: Exchange, found: Found, *, allow_anonymous: bool) -> N
     )
     # also what is refused has a row, with labels that may have the key in them
     exchange.guard = KeyGuard(credential.encode())
+
+
+def _advice(found: Found) -> str:
+    """Say what to do about a request without a credential."""
+    if found.is_other_scheme:
+        return "Only `Authorization: Bearer` is supported."
+    if found.tokens:
+        return (
+            "No credential was sent: `x-metrion-token` only names the account of a request with "
+            "your own provider key. Without one, use your Metrion token as the SDK's API key."
+        )
+    return "No credential was sent. Use your Metrion token as the SDK's API key."
 
 
 def _well_formed(token: str) -> str:

@@ -75,5 +75,6 @@ def _unknown_route() -> Refused:
     return Refused(
         404,
         "unknown_route",
-        "Metrion has no such route. The README lists all of them.",
+        "Metrion has no such route. All begin with `/api/proxy`, as in "
+        "`/api/proxy/openai/v1/chat/completions`; the README lists them.",
     )

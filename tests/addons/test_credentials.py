@@ -191,7 +191,7 @@ class TestNone:
         ("headers", "query", "hint"),
         [
             ([], "", "No credential"),
-            ([token_header()], "", "No credential"),
+            ([token_header()], "", "`x-metrion-token` only names the account"),
             ([(b"authorization", b"Bearer ")], "", "No credential"),
             ([(b"authorization", b"Bearer")], "", "No credential"),
             ([(b"authorization", b"BearerX")], "", "Only `Authorization: Bearer`"),
