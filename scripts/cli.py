@@ -45,21 +45,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-account_app = typer.Typer(no_args_is_help=True, help="People who use the gateway.")
-key_app = typer.Typer(no_args_is_help=True, help="Their provider keys.")
-token_app = typer.Typer(no_args_is_help=True, help="Their Metrion Keys.")
-plan_app = typer.Typer(no_args_is_help=True, help="Their plans.")
+account_app = typer.Typer(no_args_is_help=True, help="Create, list and delete accounts.")
+key_app = typer.Typer(no_args_is_help=True, help="Set, list and delete their provider keys.")
+token_app = typer.Typer(no_args_is_help=True, help="Replace their Metrion Keys.")
+plan_app = typer.Typer(no_args_is_help=True, help="Set their plans.")
 app.add_typer(account_app, name="account")
 app.add_typer(key_app, name="key")
 app.add_typer(token_app, name="token")
 app.add_typer(plan_app, name="plan")
-app.command("doctor")(doctor)
-app.command("purge")(purge)
-account_app.command("delete")(delete_account)
+app.command("doctor", short_help="Look for faults, and for secrets where none may be.")(doctor)
+app.command("purge", short_help="Delete now what is older than its time.")(purge)
+account_app.command("delete", short_help="Delete one and all that belongs to it.")(delete_account)
 
 # no `type` statements: typer does not look into those
-Email = Annotated[str, typer.Argument(help="The account's e-mail address.")]
-Provider = Annotated[str, typer.Argument(help="Such as openai.")]
+Email = Annotated[str, typer.Argument(metavar="EMAIL", help="The account's e-mail address.")]
+Provider = Annotated[
+    str, typer.Argument(metavar="PROVIDER", help="Such as openai; a wrong one lists all.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -76,7 +78,7 @@ def main() -> None:
 def choose_data_dir(
     context: typer.Context,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Instead of METRION_DATA_DIR or .metrion.")
+        Path | None, typer.Option(metavar="PATH", help="Instead of METRION_DATA_DIR or .metrion.")
     ] = None,
 ) -> None:
     """Read the settings once, for all commands."""
@@ -92,7 +94,7 @@ def create_account(
     context: typer.Context,
     email: Email,
     *,
-    plan: Annotated[str, typer.Option(help=_PLANS_HELP)] = "free",
+    plan: Annotated[str, typer.Option(metavar="PLAN", help=_PLANS_HELP)] = "free",
     as_json: AsJson = False,
 ) -> None:
     """Make an account and print its Metrion Key."""
@@ -130,7 +132,7 @@ def list_accounts(context: typer.Context, *, as_json: AsJson = False) -> None:
         )
 
 
-@key_app.command("set")
+@key_app.command("set", short_help="Store one, read from standard input.")
 def set_key(context: typer.Context, email: Email, provider: Provider) -> None:
     """Store a provider key, read from standard input, in place of the one that may be there."""
     settings = _settings(context)
@@ -147,9 +149,9 @@ def set_key(context: typer.Context, email: Email, provider: Provider) -> None:
     print(f"stored the {stored.provider} key …{stored.last_four} of {email}")
 
 
-@key_app.command("list")
+@key_app.command("list", short_help="List them by their last four characters.")
 def list_keys(context: typer.Context, email: Email, *, as_json: AsJson = False) -> None:
-    """List the providers an account has keys for, with the keys' last four characters."""
+    """List an account's provider keys, by their last four characters."""
 
     async def find(database: Database) -> list[keys.ProviderKey]:
         async with database.account(await _find_account(database, email)) as connection:
@@ -165,7 +167,7 @@ def list_keys(context: typer.Context, email: Email, *, as_json: AsJson = False) 
         )
 
 
-@key_app.command("delete")
+@key_app.command("delete", short_help="Delete one.")
 def delete_key(context: typer.Context, email: Email, provider: Provider) -> None:
     """Delete a stored key; it stays valid at the provider until it is revoked there."""
 
@@ -177,7 +179,7 @@ def delete_key(context: typer.Context, email: Email, provider: Provider) -> None
     print(f"deleted the {provider} key of {email}; revoke it at {_key_page(provider)}")
 
 
-@token_app.command("regenerate")
+@token_app.command("regenerate", short_help="Print a new one; the old one is dead at once.")
 def regenerate_token(context: typer.Context, email: Email, *, as_json: AsJson = False) -> None:
     """Replace an account's Metrion Key and print the new one; the old one is dead at once."""
     settings = _settings(context)
@@ -197,11 +199,11 @@ def regenerate_token(context: typer.Context, email: Email, *, as_json: AsJson = 
         print(f"Metrion Key {token}")
 
 
-@plan_app.command("set")
+@plan_app.command("set", short_help="Put an account on another plan, at once.")
 def set_plan(
     context: typer.Context,
     email: Email,
-    plan: Annotated[str, typer.Argument(help=_PLANS_HELP)],
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help=_PLANS_HELP)],
 ) -> None:
     """Put an account on another plan, at once, until a subscription begins or ends."""
 
@@ -221,7 +223,7 @@ def show_logs(
     context: typer.Context,
     email: Email,
     *,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many rows.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, metavar="ROWS", help="At most so many rows.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Show an account's requests, the newest first."""
@@ -249,7 +251,7 @@ def show_logs(
         )
 
 
-@app.command("migrate")
+@app.command("migrate", short_help="Bring the database to this version's schema.")
 def migrate(context: typer.Context) -> None:
     """Bring the database to this version's schema; changes nothing that is right already."""
     settings = _settings(context)
@@ -257,7 +259,7 @@ def migrate(context: typer.Context) -> None:
     print("the schema is up to date")
 
 
-@app.command("rotate-master-key")
+@app.command("rotate-master-key", short_help="Seal everything under a new master key.")
 def rotate(
     context: typer.Context,
     *,

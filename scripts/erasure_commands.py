@@ -45,7 +45,7 @@ PURGES: Final[dict[str, Callable[[Database], Awaitable[list[str] | int]]]] = {
 
 def delete_account(
     context: typer.Context,
-    email: Annotated[str, typer.Argument(help="The account's e-mail address.")],
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The account's e-mail address.")],
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:

@@ -44,6 +44,7 @@ _RETRY_SECONDS = 0.3
 _PING_SECONDS = 3
 _FAST_STOP_SECONDS = 30.0
 _IMMEDIATE_STOP_SECONDS = 10.0
+_NOT_RUNNING = "start it with scripts/run, or name another folder by --data-dir"
 
 _OPTIONS = {
     "listen_addresses": "",
@@ -375,9 +376,7 @@ def administrator_url(data_dir: Path) -> SecretStr:
     else:
         url = _address(socket_folder, password)
     if url is None or _ping(url) is Ping.NO_RESPONSE:
-        raise EmbeddedDatabaseError(
-            f"the database of {data_dir} is not running: start it with scripts/run"
-        )
+        raise EmbeddedDatabaseError(f"the database of {data_dir} is not running: {_NOT_RUNNING}")
     return url
 
 

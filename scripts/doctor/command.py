@@ -31,7 +31,7 @@ def doctor(
     ] = None,
     search: Annotated[
         list[Path] | None,
-        typer.Option(help="Also search this file or folder (of logs); repeatable."),
+        typer.Option(metavar="PATH", help="Also search this file or folder (of logs); repeatable."),
     ] = None,
 ) -> None:
     """Look for faults of this deployment, and for secrets where none may be; 1 if it finds any."""

@@ -271,7 +271,8 @@ def test_mistakes_are_one_line(metrion, account, tmp_path: Path, monkeypatch):
     monkeypatch.delenv("METRION_DATABASE_URL")
     answer = metrion("--data-dir", str(tmp_path / "empty"), "account", "list")
     assert answer.errors == (
-        f"metrion: the database of {tmp_path}/empty is not running: start it with scripts/run\n"
+        f"metrion: the database of {tmp_path}/empty is not running: start it with scripts/run, "
+        "or name another folder by --data-dir\n"
     )
     assert not (tmp_path / "empty").exists()
 
@@ -292,3 +293,10 @@ def test_usage_mistakes_have_status_2(metrion):
     assert metrion().status == 2
     assert metrion("frobnicate").status == 2
     assert metrion("--help").status == 0
+
+
+@pytest.mark.parametrize("group", [(), ("account",), ("key",), ("token",), ("plan",)])
+def test_help_says_of_every_command_all_that_it_is(metrion, group: tuple[str, ...]):
+    shown = metrion(*group, "--help").out
+    assert "Commands:" in shown
+    assert "..." not in shown.partition("Commands:")[2]
