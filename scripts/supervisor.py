@@ -236,10 +236,14 @@ class Supervisor:
             f"  data       {self._settings.data_dir}",
         ]
         if self._settings.smtp_url is None:
-            lines.append(f"  mails      {self._settings.data_dir / 'mail'} (no METRION_SMTP_URL)")
+            lines += [
+                f"  mails      {self._settings.data_dir / 'mail'}",
+                "             (no METRION_SMTP_URL: codes for signing in are there, too)",
+            ]
         if demo is not None:
             lines += [
-                f"the demo account {demo.email} has a fake provider behind it; its Metrion Key is",
+                f"the demo account {demo.email} has a fake provider behind it, and you can sign in",
+                "at the dashboard with its address; its Metrion Key is",
                 f"  {demo.token}",
                 "try it:",
                 _curl(self._ready["proxy_url"], demo.token),

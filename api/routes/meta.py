@@ -53,6 +53,7 @@ class Meta(BaseModel):
                         {"name": "openai", "title": "OpenAI"},
                     ],
                     "proxy_url": "https://llm.example.com",
+                    "keeps_mails": False,
                     "currencies": [
                         {"code": "USD", "rate": 1.0, "date": None},
                         {"code": "EUR", "rate": 0.8532, "date": "2025-06-30"},
@@ -74,6 +75,10 @@ class Meta(BaseModel):
     proxy_url: str | None = Field(
         description="Where clients send their requests; null: the operator did not say."
     )
+    keeps_mails: bool = Field(
+        description="There is no mail server: mails, also those with codes for signing in, are "
+        "files in the folder `mail` of the data directory."
+    )
     currencies: list[CurrencyInfo] = Field(description="What the pages can show money in.")
 
 
@@ -87,5 +92,6 @@ async def meta(services: ServicesHere) -> Meta:
         registration=settings.registration,
         providers=[ProviderInfo(name=each.name, title=each.title) for each in services.providers],
         proxy_url=settings.proxy_url,
+        keeps_mails=settings.smtp_url is None,
         currencies=currencies(settings),
     )

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from addons.providers.base import CLIENT_PREFIX
 from api.compression import CompressedRoute
 from api.deps import services_of
 from api.errors import ResourceNotFoundError, problem_response
@@ -70,6 +71,9 @@ _IMPORTED: Final = re.compile(r'^(?:import|export)\b[^"]*"(\.[^"]+)";$', re.MULT
 _SIGN_IN: Final = Page("/sign-in", "Sign in", "sign-in")
 _MISSING: Final = Page("", "No such page", "missing")
 _API: Final = "/api/"
+_FOR_THE_GATEWAY: Final = (
+    "This is the address of the dashboard and the API; requests to providers go to the gateway's."
+)
 _FILTERS: Final = {"range", "from", "to", "provider", "model", "requester", "status", "cached"}
 _LATEST_RANGE: Final = "range=7d"  # what the scripts ask for when the address says nothing
 _LONGEST_QUERY: Final = 1000
@@ -119,7 +123,8 @@ def _missing(request: Request) -> Response:
     accepted = request.headers.get("accept", "")
     if "text/html" in accepted and not request.url.path.startswith(_API):
         return HTMLResponse(_render(_MISSING), HTTPStatus.NOT_FOUND)
-    return problem_response(request.scope, ResourceNotFoundError())
+    detail = _FOR_THE_GATEWAY if request.url.path.startswith(CLIENT_PREFIX) else None
+    return problem_response(request.scope, ResourceNotFoundError(detail))
 
 
 def _figures(page: Page, request: Request) -> str:

@@ -5,6 +5,7 @@ import { ask } from "../lib/api.js";
 import { busy } from "../lib/states.js";
 
 const RESEND_SECONDS = 30;
+const about = ask("meta", { anonymous: true });
 const gate = document.querySelector('[data-slot="gate"]');
 
 /** Where to go afterwards: a path of this site, nothing else. */
@@ -71,8 +72,12 @@ function askCode(email) {
     input.value = input.value.replace(/\D/g, "").slice(0, 6);
     if (input.value.length === 6) enter();
   });
+  // without a mail server the code comes as a file, to whoever runs this
+  const place = el("p", { class: "note", hidden: "" }, "This Metrion has no mail server: the mail is the newest file in the folder ", el("code", null, "mail"), " of its data directory.");
+  about.then(({ keeps_mails: kept }) => (place.hidden = !kept), () => {}); // only a hint
   gate.replaceChildren(
     el("div", null, el("h1", null, "Look at your mail"), el("p", { class: "dim", id: "code-hint" }, "If ", el("strong", null, email), " may sign in here, a code of six digits is on its way. It is good for 10 minutes.")),
+    place,
     el("form", { onsubmit: enter }, el("div", { class: "field" }, el("label", { for: "code" }, "Code"), input), wrong, button),
     el("div", { class: "row" }, el("button", { type: "button", class: "button quiet small", onclick: () => askAddress(email) }, "Another address"), resendButton(email, wrong)),
   );
@@ -99,10 +104,10 @@ function resendButton(email, wrong) {
 }
 
 async function tellAbout() {
-  const { region, registration, version } = await ask("meta", { anonymous: true });
+  const { region, registration, version } = await about;
   const who = { open: "New here? The first sign-in makes your account.", invite: "New accounts need an invitation.", closed: "No new accounts here." }[registration];
-  const about = document.querySelector('[data-slot="about"]');
-  about.append(el("span", null, who), el("span", null, `Data kept in ${region}`), el("span", null, `Metrion ${version}`));
+  const footnote = document.querySelector('[data-slot="about"]');
+  footnote.append(el("span", null, who), el("span", null, `Data kept in ${region}`), el("span", null, `Metrion ${version}`));
 }
 
 askAddress();

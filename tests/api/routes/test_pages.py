@@ -149,6 +149,12 @@ def test_programs_get_a_problem(api_alone: httpx.Client, path: str, headers: dic
     assert answer.json()["code"] == "not_found"
 
 
+def test_who_takes_this_for_the_gateway_is_told(api_alone: httpx.Client):
+    answer = api_alone.post("/api/proxy/openai/v1/chat/completions", json={})
+    assert answer.status_code == 404
+    assert answer.json()["detail"].endswith("requests to providers go to the gateway's.")
+
+
 def test_short_addresses_lead_to_the_first_page(api_alone: httpx.Client):
     assert api_alone.get("/").headers["location"] == "/overview"
     assert api_alone.get("/settings").headers["location"] == "/settings/general"
