@@ -183,13 +183,14 @@ async def sign_in(visitor: Visitor, deployment, address: str) -> None:
     await visitor.write(page.get_by_label("E-mail address"), address)
     await visitor.press(page.get_by_role("button", name="Send a code"))
     await expect(page.get_by_role("heading", name="Look at your mail")).to_be_visible()
+    await expect(page.get_by_text("the newest file in the folder mail")).to_be_visible()
     code = await code_for(deployment.data_dir / "mail", address)
     await visitor.write(page.get_by_label("Code"), code)  # the sixth digit sends it
     await page.wait_for_url(lambda url: "/sign-in" not in url)
 
 
-def write_rows(deployment, account_id: str, count: int = 120) -> None:
-    """Requests of all kinds: nulls, zeros, long names, errors, hits of the cache."""
+def write_rows(deployment, account_id: str, count: int = 120, **same: Any) -> None:
+    """Requests of all kinds: nulls, zeros, long names, errors, hits of the cache; `same` in all."""
     chance = random.Random(6)
     writer = LogWriter(service_url(deployment.settings, roles.PROXY))
     models = ["gpt-5.1", "claude-sonnet-4-5", LONG_MODEL, None, *(f"model-{n}" for n in range(40))]
@@ -228,6 +229,7 @@ def write_rows(deployment, account_id: str, count: int = 120) -> None:
                 "error": None if status == 200 else "Rate limit reached. <b>Try</b> again later.",
                 "left_out": 0,
             }
+            | same
         )
     try:
         assert writer.write(rows) == count
@@ -261,11 +263,11 @@ async def enter(visitor: Visitor, secret: str) -> None:
     await visitor.page.context.add_cookies([cookie])
 
 
-async def account_with_rows(visitor: Visitor, deployment, count: int = 120) -> None:
+async def account_with_rows(visitor: Visitor, deployment, count: int = 120, **same: Any) -> None:
     """Be signed in, with requests; zero: with none."""
     async with new_account(deployment) as (database, account_id):
         if count:
-            await asyncio.to_thread(write_rows, deployment, str(account_id), count)
+            await asyncio.to_thread(write_rows, deployment, str(account_id), count, **same)
         await enter(visitor, await session_of(deployment, database, account_id))
 
 
@@ -506,6 +508,38 @@ async def test_a_chart_is_read_by_keyboard_and_as_a_table(arrive: Arrive, deploy
     assert await rows.count() == 1 + int(await chart.get_attribute("aria-valuemax") or 0) + 1
     await card.get_by_role("button", name="Output").click()
     assert "Output" not in (await chart.get_attribute("aria-valuetext") or "")
+
+
+FAILED = {"status": 500, "outcome": "provider_error", "model": "gpt-5.1", "cached": False}
+UNPRICED = {"status": 200, "outcome": "ok", "cached": False, "input_tokens": 9, "output_tokens": 9}
+UNUSED = {"input_tokens": None, "output_tokens": None, "total_tokens": None}
+NO_PRICE = {"cost_usd": None, "price_source": None}
+
+
+@pytest.mark.parametrize(
+    ("same", "costs", "errors"),
+    [
+        (UNPRICED | NO_PRICE, "Nothing with a known price in this time.", 3),
+        (FAILED | UNUSED | NO_PRICE, "Nothing cost anything in this time.", 0),
+    ],
+)
+async def test_a_chart_with_nothing_to_draw_says_so(
+    arrive: Arrive, deployment, same: dict[str, Any], costs: str, errors: int
+):
+    """A line at 0 would say of what has no known price that it was free."""
+    visitor = await arrive()
+    page = visitor.page
+    await account_with_rows(visitor, deployment, 4, **same)
+    for path, name in (("/overview", "Cost by model"), ("/costs", "Cost by model over time")):
+        await visitor.open(path)
+        chart = page.get_by_role("region", name=name, exact=True)
+        await expect(chart).to_contain_text(costs)
+        await expect(chart.get_by_role("slider")).to_have_count(0)
+    await visitor.open("/errors")
+    await expect(page.get_by_text("No request failed in this time.")).to_have_count(errors)
+    often = page.get_by_role("region", name="Error rate").get_by_text("about 10 in 10")
+    await expect(often).to_have_count(0 if errors else 1)
+    assert visitor.complaints == []
 
 
 async def test_search_paging_and_csv_of_the_log(arrive: Arrive, deployment):

@@ -23,7 +23,7 @@ export function openDetails(row) {
       ["Model", row.model ?? missing("not known")],
       ["Requester", row.requester ?? missing("not named")],
       ["Key", row.mode === "stored" ? "stored in Metrion" : "the caller’s own (pass-through)"],
-      ["Answer", row.cached ? "from Metrion’s cache" : row.streamed ? "a stream" : "in one piece"],
+      ["Answer", row.status === null ? "none" : row.cached ? "from Metrion’s cache" : row.streamed ? "a stream" : "in one piece"],
     ]),
     tokensOf(row),
     section("Cost", [["Cost", row.cost_usd === null ? missing("price unknown") : dollars(row.cost_usd)]]),

@@ -8,6 +8,7 @@ import { el } from "../dom.js";
 import { colorsOf } from "../lib/colors.js";
 import { pageWith } from "../lib/filters.js";
 import { counted, integer } from "../lib/format.js";
+import { isPaid, nothingPaid } from "../lib/paid.js";
 import "../lib/shell.js";
 import { nothing } from "../lib/states.js";
 import { missing, table } from "../lib/table.js";
@@ -21,9 +22,10 @@ function drawNumbers({ cost, month_to_date: month, projection, cache_saved_usd: 
   stat(slot("saved"), { value: saved === null ? null : money.full(saved), missing: "not known", notes: [el("span", null, `by ${counted(cached, "answer")} from Metrion’s cache`), unknown ? el("span", null, `${integer(unknown)} of unknown price`) : null] });
 }
 
-function drawOverTime({ by_model: models }, { times, timestamps, money }) {
+function drawOverTime({ by_model, cost }, { times, timestamps, money }) {
+  const models = by_model.filter(isPaid);
   if (!models.length) {
-    slot("over-time").replaceChildren(nothing("Nothing with a known price in this time."));
+    slot("over-time").replaceChildren(nothing(nothingPaid(cost)));
     return;
   }
   const colors = colorsOf(models.map(({ model }) => model));
@@ -51,7 +53,7 @@ function drawLists(data, { money, times, timestamps }) {
   const days = timestamps.map((each, index) => ({ name: times.full(each).replace(" (UTC)", ""), value: data.cost.values[index] })).filter(({ value }) => value > 0);
   days.sort((a, b) => b.value - a.value);
   if (days.length) bars(slot("days"), days, { label: steps, show: money.full, head: "Cost" });
-  else slot("days").replaceChildren(nothing("Nothing with a known price in this time."));
+  else slot("days").replaceChildren(nothing(nothingPaid(data.cost)));
 }
 
 function drawModels({ models }, { money }) {

@@ -28,7 +28,8 @@ function drawNumbers({ total, rate, previous, previous_rate: before, requests, b
     notes: [badge(total, previous, { better: "down", show: integer, period }), `of ${counted(requests, "request")}`],
     chart: { label: "Errors", times, timestamps, show: integer, series: [{ name: "Errors", color: "s5", values }] },
   });
-  const often = total ? `about 1 in ${integer(requests / total)}` : null;
+  // of more than a fifth "1 in n" would be far off: 40 % is neither 1 in 2 nor 1 in 3
+  const often = total === 0 ? null : rate > 0.2 ? `about ${integer(rate * 10)} in 10` : `about 1 in ${integer(requests / total)}`;
   stat(slot("rate"), { value: percent(rate), notes: [badge(rate, before, { better: "down", show: percent, period }), often] });
 }
 
@@ -36,7 +37,8 @@ function drawCodes({ by_code: codes }, { times, timestamps }) {
   const items = codes.map(({ code, total }) => ({ name: codeName(code), value: total, color: colorOf(code) }));
   if (items.length) bars(slot("codes"), items, { label: "Errors by status", show: integer, most: 4, head: "Errors" });
   else slot("codes").replaceChildren(nothing("No request failed in this time."));
-  timeChart(slot("over-time"), {
+  if (!codes.length) slot("over-time").replaceChildren(nothing("No request failed in this time."));
+  else timeChart(slot("over-time"), {
     label: "Errors over time",
     kind: "column",
     stacked: true,

@@ -8,6 +8,7 @@ import { el } from "../dom.js";
 import { colorsOf, statusColor } from "../lib/colors.js";
 import { pageWith } from "../lib/filters.js";
 import { compact, duration, integer, percent } from "../lib/format.js";
+import { isPaid, nothingPaid } from "../lib/paid.js";
 import "../lib/shell.js";
 import { nothing } from "../lib/states.js";
 import { slot, usagePage } from "../lib/usage-page.js";
@@ -82,9 +83,10 @@ function drawTokens({ tokens }, { times, timestamps }) {
   host.children[1].textContent = parts.length ? `Of these: ${parts.map(([count, words]) => `${compact(count)} ${words}`).join(" · ")}` : "";
 }
 
-function drawCosts({ cost_by_model: models, cost, providers, currency }, { times, timestamps, money, period }) {
+function drawCosts({ cost_by_model, cost, providers, currency }, { times, timestamps, money, period }) {
+  const models = cost_by_model.filter(isPaid);
   const colors = colorsOf(models.map(({ model }) => model));
-  if (!models.length) slot("cost-by-model").replaceChildren(nothing("Nothing with a known price in this time."));
+  if (!models.length) slot("cost-by-model").replaceChildren(nothing(nothingPaid(cost)));
   else timeChart(slot("cost-by-model"), {
     label: "Cost by model",
     times,
