@@ -2,8 +2,14 @@
 
 import asyncio
 import contextvars
+import socket
+import ssl
 
+import pytest
+
+from addons import name_look_ups
 from addons.event_loop import EventLoop
+from scripts.fake_provider.certificate import make_certificate
 
 _place = contextvars.ContextVar("_place", default="outside")
 
@@ -82,3 +88,74 @@ def test_a_failure_of_a_task_is_its_own():
         return task.exception()
 
     assert isinstance(run(work()), ValueError)
+
+
+def look_up_as(monkeypatch, *hosts: str) -> None:
+    """Every name is that of these addresses."""
+
+    def getaddrinfo(_host: str, port: int, *_: int):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in hosts]
+
+    monkeypatch.setattr(name_look_ups.socket, "getaddrinfo", getaddrinfo)
+
+
+def connected_to(listener: socket.socket, **options) -> str:
+    """The address that a connection to api.example has got to."""
+
+    async def work() -> str:
+        loop = asyncio.get_running_loop()
+        port = listener.getsockname()[1]
+        transport, _ = await loop.create_connection(
+            asyncio.Protocol, "api.example", port, **options
+        )
+        address = transport.get_extra_info("peername")[0]
+        transport.abort()
+        return address
+
+    return run(work())
+
+
+def test_the_next_address_is_taken_when_one_takes_no_connections(monkeypatch):
+    with socket.create_server(("127.0.0.2", 0)) as listener:
+        look_up_as(monkeypatch, "127.0.0.1", "127.0.0.2")
+        assert connected_to(listener) == "127.0.0.2"
+
+
+def test_when_none_does_it_is_said(monkeypatch):
+    with socket.create_server(("127.0.0.2", 0)) as listener:
+        look_up_as(monkeypatch, "127.0.0.1")
+        with pytest.raises(ConnectionRefusedError):
+            connected_to(listener)
+        look_up_as(monkeypatch)
+        with pytest.raises(OSError, match="no address"):
+            connected_to(listener)
+
+
+def test_a_certificate_is_for_the_name_and_not_for_its_address(monkeypatch, tmp_path):
+    certificate = make_certificate(tmp_path)  # for 127.0.0.1
+    here = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    here.load_cert_chain(certificate)
+    trusted = ssl.create_default_context(cafile=certificate)
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=here)
+        port = server.sockets[0].getsockname()[1]
+        transport, _ = await loop.create_connection(
+            asyncio.Protocol, "127.0.0.1", port, ssl=trusted
+        )
+        transport.abort()
+        with pytest.raises(ssl.SSLCertVerificationError, match=r"api\.example"):
+            await loop.create_connection(asyncio.Protocol, "api.example", port, ssl=trusted)
+        server.close()
+
+    look_up_as(monkeypatch, "127.0.0.1")
+    run(work())
+
+
+def test_names_are_looked_up_without_libuv(monkeypatch):
+    async def work():
+        return await asyncio.get_running_loop().getaddrinfo("api.example", 443)
+
+    look_up_as(monkeypatch, "127.0.0.9")
+    assert run(work())[0][4] == ("127.0.0.9", 443)
