@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from addons.connections import MAX_CLIENTS, TURNS_TO_ACCEPT, Acceptor, Held, drain
+from addons.connections import MAX_CLIENTS, Acceptor, Held, drain, open_listener
 from addons.direct.server import DirectServer
 from addons.service import Service
 
@@ -50,7 +50,7 @@ class ProductionProxy:
         asyncio.get_running_loop().set_exception_handler(_say_unhandled)
         await self._service.start()
 
-    async def listen(self, host: str, port: int, listeners: Sequence[socket.socket] = ()) -> None:
+    def listen(self, host: str, port: int, listeners: Sequence[socket.socket] = ()) -> None:
         """Take clients from now on.
 
         Args:
@@ -61,18 +61,14 @@ class ProductionProxy:
         Raises:
             OSError: the port is taken or not allowed.
         """
-        if listeners:
-            self._listeners = listeners
-            self._acceptor = Acceptor(listeners, self._direct.client)
-        else:
-            await self._direct.start(host, port)
+        self._listeners = listeners or [open_listener(host, port)]
+        are_shared = bool(listeners)
+        self._acceptor = Acceptor(self._listeners, self._direct.client, are_shared=are_shared)
         self._service.start_recorder()
 
     def listen_addrs(self) -> list[tuple[str, int]]:
         """Where clients can come in."""
-        if self._acceptor is not None:
-            return [each.getsockname()[:2] for each in self._listeners]
-        return self._direct.listen_addrs()
+        return [each.getsockname()[:2] for each in self._listeners]
 
     @property
     def clients(self) -> int:
@@ -96,11 +92,8 @@ class ProductionProxy:
         """
         gateway = self._service.gateway
         gateway.is_draining = True
-        for _ in range(TURNS_TO_ACCEPT):
-            await asyncio.sleep(0)
         if self._acceptor is not None:
             await self._acceptor.stop()
-        self._direct.stop_listening()
 
         def refuse_all() -> None:
             gateway.is_stopping = True
@@ -110,6 +103,8 @@ class ProductionProxy:
 
     async def close(self) -> None:
         """Close everything, and the service: what is recorded goes to disk and to the database."""
+        if self._acceptor is not None:
+            await self._acceptor.stop()
         self._direct.close()
         if self._loading is not None:
             self._loading.cancel()

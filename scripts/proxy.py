@@ -58,7 +58,7 @@ async def serve(
     try:
         await proxy.start()
         try:
-            await proxy.listen(chosen.host, chosen.port, listeners)
+            proxy.listen(chosen.host, chosen.port, listeners)
         except OSError:
             _say(f"port {chosen.port} is taken or not allowed")
             return _CANNOT_LISTEN

@@ -1,4 +1,4 @@
-"""The listener: plain HTTP/1 is served here, TLS is handed to mitmproxy."""
+"""Who serves clients: plain HTTP/1 is served here, TLS is handed to mitmproxy."""
 
 import asyncio
 import ssl
@@ -10,11 +10,9 @@ from addons.policy import Policy
 
 HandOver = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-_BACKLOG = 1024
-
 
 class DirectServer:
-    """Clients of one listener.
+    """Clients of one process.
 
     Args:
         policy: the gateway.
@@ -34,40 +32,19 @@ class DirectServer:
         self.pool = ProviderPool(tls)
         self._hand_over = hand_over
         self._may_come = may_come
-        self._server: asyncio.Server | None = None
         self._clients: set[ClientConnection] = set()
         self._handed_over: set[asyncio.Task[None]] = set()
 
-    async def start(self, host: str | None, port: int) -> None:
-        """Open the listener.
-
-        Raises:
-            OSError: the port is taken or not allowed.
-        """
-        self._server = await asyncio.get_running_loop().create_server(
-            self.client, host or None, port, backlog=_BACKLOG
-        )
-
-    def listen_addrs(self) -> list[tuple[str, int]]:
-        """Where it listens."""
-        return [each.getsockname()[:2] for each in self._server.sockets] if self._server else []
-
     def client(self) -> ClientConnection:
-        """What serves a connection that has come in elsewhere."""
+        """What serves a connection that has come in."""
         return ClientConnection(self)
 
     def held(self) -> dict[str, ClientConnection]:
         """The clients, each by a name that none gets again."""
         return {client.name: client for client in self._clients}
 
-    def stop_listening(self) -> None:
-        """Accept nothing more."""
-        if self._server is not None:
-            self._server.close()
-
     def close(self) -> None:
         """Close everything at once."""
-        self.stop_listening()
         for client in list(self._clients):
             client.leave()
         self.pool.close()

@@ -30,7 +30,7 @@ async def serve(port: int) -> None:
     for name in ("HEARTBEAT_SECONDS", "LEASE_SECONDS"):
         setattr(invalidation, name, _NEVER_SECONDS)
     await proxy.start()
-    await proxy.listen(HOST, port)
+    proxy.listen(HOST, port)
     await asyncio.Event().wait()
 
 

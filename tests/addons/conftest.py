@@ -213,7 +213,7 @@ class Proxy:
         self.addon = ProductionProxy(self.service, self.folder, self.authorities)
         self._told_to_end = asyncio.Event()
         await self.addon.start()
-        await self.addon.listen("127.0.0.1", 0)
+        self.addon.listen("127.0.0.1", 0)
         self.port = self.addon.listen_addrs()[0][1]
         self._ready.set()
         await self._told_to_end.wait()

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from addons import connections
-from addons.connections import Acceptor, drain
+from addons.connections import Acceptor, drain, open_listener
 
 HOST = "127.0.0.1"
 
@@ -121,6 +121,31 @@ class TestAcceptor:
             assert await ask(port)
         assert caplog.text.count("no connection can be taken: Too many open files") == 2
         await acceptor.stop()
+
+    async def test_of_a_socket_of_its_own_it_takes_all_that_wait(self, listener):
+        made = []
+
+        def counted():
+            made.append(Greeter())
+            return made[-1]
+
+        port = listener.getsockname()[1]
+        clients = [socket.create_connection((HOST, port)) for _ in range(10)]
+        acceptor = Acceptor([listener], counted, are_shared=False)
+        await acceptor.stop()
+        assert len(made) == 10
+        for client in clients:
+            client.settimeout(5)
+            assert await asyncio.to_thread(client.recv, 100) == b"%d" % os.getpid()
+            client.close()
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+    async def test_a_socket_of_its_own_is_where_it_was_told(self, host):
+        with open_listener(host, 0) as listener:
+            assert listener.getsockname()[0] == "127.0.0.1"
+            assert not listener.getblocking()
+            with pytest.raises(OSError, match="in use"):
+                open_listener(host, listener.getsockname()[1])
 
 
 class Client:

@@ -124,7 +124,7 @@ def test_a_port_that_is_taken_is_an_error(proxy_type):
         proxy = production.ProductionProxy(Nothing(), proxy_type.folder, proxy_type.authorities)
         try:
             with socket.create_server(("127.0.0.1", 0)) as taken:
-                await proxy.listen("127.0.0.1", taken.getsockname()[1])
+                proxy.listen("127.0.0.1", taken.getsockname()[1])
         finally:
             await proxy.close()
 

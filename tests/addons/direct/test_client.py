@@ -1,7 +1,6 @@
 """A client's connection: what it may send when, and how it ends."""
 
 import io
-import os
 import socket
 import time
 
@@ -112,9 +111,8 @@ def test_a_client_that_reads_slowly_holds_its_provider_back(start_proxy, connect
 
 def slow_client(proxy) -> socket.socket:
     """A connection whose sockets, on both sides, take little before it is read."""
-    listener = proxy.addon._direct._server.sockets[0]
-    with socket.socket(fileno=os.dup(listener.fileno())) as same:
-        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # of what it accepts, too
+    (listener,) = proxy.addon._listeners
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # of what it accepts, too
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.settimeout(10)

@@ -71,6 +71,26 @@ def test_draining_closes_idle_clients_and_waits_for_the_others(start_proxy, conn
         connect_to(proxy)
 
 
+def test_draining_takes_who_waits_at_the_listener(start_proxy, connect_to, chat):
+    """Also when the process was busy when they came."""
+    proxy = start_proxy(timeout_seconds=5)
+    is_busy, go_on = threading.Event(), threading.Event()
+
+    def be_busy() -> None:
+        is_busy.set()
+        go_on.wait(10)
+
+    proxy._loop.call_soon_threadsafe(be_busy)
+    assert is_busy.wait(5)
+    clients = [connect_to(proxy) for _ in range(20)]
+    for client in clients:
+        client.request(PATH, chat())
+    ended = asyncio.run_coroutine_threadsafe(proxy.addon.drain(5), proxy._loop)
+    go_on.set()
+    assert [client.response()[0] for client in clients] == [200] * 20
+    ended.result(20)
+
+
 @pytest.mark.parametrize("phase", ["no answer yet", "in the answer"])
 def test_draining_does_not_wait_for_ever(start_proxy, connect_to, chat, provider, phase):
     proxy = start_proxy(timeout_seconds=5)
