@@ -176,4 +176,5 @@ class _Waiting:
 
 def _say_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log what nobody has caught, without what asyncio would quote: it may be anybody's data."""
-    logger.error("%s", context["message"], exc_info=context.get("exception"))
+    message = context.get("message", "Unhandled exception in event loop")  # uvloop may give none
+    logger.error("%s", message, exc_info=context.get("exception"))

@@ -119,6 +119,16 @@ async def test_what_nobody_catches_is_logged_without_what_it_quotes(caplog):
     assert record.exc_info[0] is ValueError
 
 
+async def test_what_uvloop_says_without_a_message_is_logged_as_well(caplog):
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(production._say_unhandled)
+    with caplog.at_level(logging.ERROR):
+        loop.call_exception_handler({"exception": ValueError("sk-of-somebody")})
+    (record,) = caplog.records
+    assert record.exc_info[0] is ValueError
+    assert "sk-of-somebody" not in record.message
+
+
 def test_a_port_that_is_taken_is_an_error(proxy_type):
     async def listen() -> None:
         proxy = production.ProductionProxy(Nothing(), proxy_type.folder, proxy_type.authorities)
