@@ -7,8 +7,10 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import ssl
 import tempfile
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +25,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from addons import shared_store
+from addons.event_loop import EventLoop
 from addons.shared_store import Script, SharedStore, StoreAddress, StoreAway
 from storage.errors import SettingsError
 
@@ -105,6 +108,45 @@ async def test_a_server_that_hangs_is_waited_for_once(connect, valkey, monkeypat
     finally:
         os.kill(valkey.pid, signal.SIGCONT)
     await until(lambda: store.is_up)
+
+
+def test_a_process_that_was_busy_reads_the_answer_before_it_takes_the_server_for_away(monkeypatch):
+    """libuv runs timers before it looks what has come."""
+    monkeypatch.setattr(shared_store, "REPLY_SECONDS", 0.2)
+    listener = socket.create_server(("127.0.0.1", 0))
+    noise, noisy = socket.socketpair()
+    noisy.setblocking(False)
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1024)
+            connection.sendall(b"+PONG\r\n")
+            connection.recv(1024)
+
+    async def ask() -> bytes:
+        loop = asyncio.get_running_loop()
+        _, link = await loop.create_connection(shared_store._Link, *listener.getsockname())
+
+        def be_busy() -> None:
+            loop.remove_reader(noisy)
+            time.sleep(0.4)
+
+        answer = loop.create_task(link.call(b"PING"))
+        await asyncio.sleep(0)  # it has left
+        loop.add_reader(noisy, be_busy)
+        noise.send(b"x")
+        try:
+            return await answer
+        finally:
+            link.abort()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with listener, noise, noisy:
+        assert asyncio.run(ask(), loop_factory=EventLoop) == b"+PONG"
+        thread.join(5)
+    assert not thread.is_alive()
 
 
 async def test_a_server_that_hangs_is_found_out_before_anybody_asks(connect, valkey, monkeypatch):
