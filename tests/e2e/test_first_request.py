@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,22 @@ def test_the_readmes_steps(demo, shell):
         *(str(answer["usage"]["prompt_tokens"]), "gpt-4o-mini"),
     )
     assert float(values["USD"]) > 0
+
+
+def test_the_readmes_way_to_sign_in(demo, shell):
+    line = README.split("```sh\n")[3].partition("```")[0]
+    assert " .metrion/mail/" in line
+    line = line.replace(" .metrion/mail/", f" {demo.data_dir}/mail/")
+    with httpx.Client(base_url=f"{demo.api_url}/api/v1/auth/") as browser:
+        browser.headers["origin"] = demo.api_url
+        assert browser.post("codes", json={"email": DEMO_EMAIL}).status_code == 202
+        deadline = time.monotonic() + 30
+        while not list((demo.data_dir / "mail").glob("*.eml")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        code = re.findall(r"\b[0-9]{6}\b", shell(line, demo.data_dir))[-1]
+        answer = browser.post("sessions", json={"email": DEMO_EMAIL, "code": code})
+    assert answer.is_success, answer.text
 
 
 def test_ones_own_account_and_key(deployment, provider, shell):
