@@ -156,7 +156,8 @@ class EmbeddedPostgres:
         """
         if self._lease is None:
             return False
-        with self._start_lock():
+        # somebody may have deleted the folder while the server ran: nobody else can find it then
+        with self._start_lock() if self._folder.exists() else contextlib.nullcontext():
             return self._give_back()
 
     # ---- the cluster

@@ -355,6 +355,15 @@ def test_a_server_that_was_never_started(empty: Path):
         _ = server.url
 
 
+def test_a_server_whose_folder_was_deleted_is_stopped(data_dir: Path):
+    server = EmbeddedPostgres(data_dir, options=FAST)
+    server.start()
+    pid = server.pid
+    shutil.rmtree(data_dir / "postgres")
+    assert server.release() is True
+    assert not is_postmaster(pid)
+
+
 def test_the_address_of_a_dead_server_is_not_given_out(data_dir: Path):
     server = EmbeddedPostgres(data_dir, options=FAST)
     server.start()
