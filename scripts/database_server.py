@@ -22,6 +22,8 @@ class DatabaseServer:
         self.name = "postgres"
         self._console = console
         self._server = EmbeddedPostgres(data_dir)
+        self._folder = data_dir / "postgres"
+        self._has_data = False
         # One thread for all its life: the kernel stops the server when its starter's thread ends.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="postgres")
 
@@ -41,11 +43,18 @@ class DatabaseServer:
         Raises:
             StartError: it does not start; says why.
         """
+        if self._has_data and not self._folder.exists():
+            # deleted, or no longer mounted: an empty database would take the place of people's data
+            raise StartError(
+                f"{self._folder} is gone, and no empty database is put in its place: bring it "
+                "back, or stop this and start anew"
+            )
         start = partial(self._server.start, stop_with_thread=True)
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, start)
         except EmbeddedDatabaseError as error:
             raise StartError(str(error)) from error
+        self._has_data = True
 
     async def wait_until_ready(self, seconds: float) -> None:
         """Return: a server that was started answers."""

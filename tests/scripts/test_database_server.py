@@ -35,6 +35,22 @@ async def test_it_is_made_started_again_when_it_dies_and_stopped(tmp_path: Path)
             administrator_url(tmp_path)
 
 
+async def test_no_empty_database_takes_the_place_of_one_that_is_gone(tmp_path: Path):
+    with Console() as console:
+        server = DatabaseServer(tmp_path, console)
+        await server.start()
+        (tmp_path / "postgres").rename(tmp_path / "elsewhere")
+        os.kill(server.pid, signal.SIGKILL)
+        await server.ended()
+        with pytest.raises(StartError, match="postgres is gone, and no empty database"):
+            await server.start()
+        assert not (tmp_path / "postgres").exists()
+        (tmp_path / "elsewhere").rename(tmp_path / "postgres")
+        await server.start()
+        assert server.pid is not None
+        await server.stop()
+
+
 async def test_why_it_does_not_start(tmp_path: Path):
     (tmp_path / "postgres").write_text("in the way")
     with Console() as console:
