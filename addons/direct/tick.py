@@ -8,6 +8,10 @@ from addons.policy import NEVER
 
 # A timer that fires this much early is good enough: saves a second one.
 SLACK_SECONDS = 0.002
+# One that comes so late was held up with the whole process (a machine that was paused), and libuv
+# runs timers before it reads what has come meanwhile: that comes first.
+_LATE_SECONDS = 0.5
+_GRACE_SECONDS = 0.01
 
 
 class Tick:
@@ -41,5 +45,12 @@ class Tick:
         self._timer, self._at = None, NEVER
 
     def _fired(self) -> None:
+        if time.monotonic() - self._at > _LATE_SECONDS:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_GRACE_SECONDS, self._fired_at_last)
+        else:
+            self._fired_at_last()
+
+    def _fired_at_last(self) -> None:
         self._timer, self._at = None, NEVER
         self._fire()
