@@ -65,7 +65,7 @@ class ProviderConnection(asyncio.Protocol):
             OSError: the provider does not, or it is not the provider.
         """
         below = self._below
-        if below is None or not self.is_open:
+        if below is None or below.is_closing():
             raise ConnectionResetError
         loop = asyncio.get_running_loop()
         try:

@@ -49,23 +49,25 @@ def test_a_connection_that_the_provider_ends_is_not_used_again(connect, chat, pr
     assert not provider.violations
 
 
-@pytest.fixture
-def hasty_provider():
-    """A provider that resets every connection as soon as it is there."""
+@pytest.fixture(params=["http reset", "https reset", "https closed"])
+def hasty_provider(request):
+    """A provider that ends every connection as soon as it is there."""
+    scheme, ending = request.param.split()
     listener = socket.create_server(("127.0.0.1", 0))
     ended = threading.Event()
 
     def serve() -> None:
         while not ended.is_set():
             connection, _ = listener.accept()
-            linger = struct.pack("ii", 1, 0)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            if ending == "reset":
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             connection.close()
 
     thread = threading.Thread(target=serve)
     thread.start()
     port = listener.getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
+    yield f"{scheme}://127.0.0.1:{port}"
     ended.set()
     socket.create_connection(("127.0.0.1", port)).close()
     thread.join(10)
@@ -74,7 +76,7 @@ def hasty_provider():
 
 
 def test_a_connection_that_ends_before_it_is_used_is_the_providers_fault(
-    hasty_provider, start_proxy, connect_to, chat
+    hasty_provider, start_proxy, connect_to, chat, caplog
 ):
     proxy = start_proxy(origins={"openai": hasty_provider})
     client = connect_to(proxy)
@@ -84,6 +86,7 @@ def test_a_connection_that_ends_before_it_is_used_is_the_providers_fault(
         assert status == 502
         assert headers["x-metrion-error"] in {"provider_unreachable", "provider_error"}
     assert len(proxy.rows.wait(40)) == 40
+    assert not caplog.records
 
 
 class Transport(asyncio.Transport):
@@ -95,6 +98,9 @@ class Transport(asyncio.Transport):
 
     def abort(self):
         self.is_aborted = True
+
+    def is_closing(self):
+        return self.is_aborted
 
 
 def opened(origin: Origin) -> ProviderConnection:
@@ -293,7 +299,7 @@ def test_a_provider_whose_certificate_nobody_vouches_for_is_sent_nothing(certifi
 
 async def test_tls_does_not_begin_on_a_connection_that_has_ended():
     connection = opened(A)
-    connection.connection_lost(None)
+    connection._below.abort()
     with pytest.raises(ConnectionResetError):
         await connection.begin_tls(ssl.create_default_context())
 
