@@ -149,7 +149,7 @@ class ClientConnection(asyncio.Protocol):
         relay = self._relay
         is_full = len(self._buffer) > PIPELINE_MAX_BYTES and (self._is_congested or bool(relay))
         if relay is not None and is_full and not relay.is_waiting:
-            self._give_up(relay)  # much more than its request while that is under way
+            self._give_up()  # much more than its request while that is under way
         elif is_full != self._is_paused:
             self._is_paused = is_full
             if is_full:
@@ -182,7 +182,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             data, ended = self._body.read(self._buffer)
         except MalformedBodyError:
-            self._give_up(relay)
+            self._give_up()
             return False
         if ended:
             self._body = None
@@ -200,11 +200,10 @@ class ClientConnection(asyncio.Protocol):
         self.flush()
         self._close()
 
-    def _give_up(self, relay: Relay) -> None:
+    def _give_up(self) -> None:
         """What the client sends makes no sense: for its request, it has left."""
-        self._is_gone = True
         self._close_transport()
-        relay.tell(relay.client_left)
+        self._leave()
 
     # ---- time -------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """A client's connection: what it may send when, and how it ends."""
 
+import contextlib
 import io
 import socket
 import time
@@ -156,3 +157,20 @@ def test_who_does_not_take_its_answer_has_no_other_fetched(start_proxy, chat, pr
         for _ in range(4):
             assert read_length(answers) > LARGE
     assert len(provider.requests) == 4
+
+
+@pytest.mark.parametrize("ending", ["hangs up", "sends much more"])
+def test_the_usage_of_who_leaves_while_the_provider_is_held_back(start_proxy, chat, ending):
+    proxy = start_proxy(timeout_seconds=5)
+    with slow_client(proxy) as slow:
+        slow.sendall(wire(chat(stream=True), "x-fake-events: 20000"))
+        while not any(client._is_congested for client in proxy.addon._direct._clients):
+            time.sleep(0.01)
+        if ending == "sends much more":
+            with contextlib.suppress(OSError):
+                slow.sendall(b"x" * 300_000)
+        else:
+            slow.close()
+        (row,) = proxy.rows.wait(1, 15)
+    assert row["outcome"] == "client_closed"
+    assert row["usage"].output_tokens > 0
