@@ -12,6 +12,7 @@ listen (tests/scripts/test_proxy.py has the list): SQLAlchemy, mitmproxy, the ca
 import argparse
 import asyncio
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,6 +20,7 @@ from typing import Never
 
 import certifi
 
+from addons.connections import MAX_CLIENTS
 from addons.event_loop import EventLoop
 from addons.fellow_workers import Fellows
 from addons.log_redaction import key_log_refusal
@@ -33,6 +35,9 @@ from storage.settings import Settings
 # How soon the recorder's thread lets a request go on that has come meanwhile. With Python's 5 ms
 # the slowest hundredth of a busy process's requests took a third longer, and nothing was saved.
 _SWITCH_SECONDS = 0.0005
+# For each client its own connection and one to a provider, and some for all else. Shells often give
+# 1,024, which 500 streams fill.
+_OPEN_FILES = 2 * MAX_CLIENTS + 512
 _CANNOT_START = 2
 _CANNOT_LISTEN = 1
 
@@ -74,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parse(arguments)
     log_as_json(sys.stderr)
     forbid_core_dumps()
+    raise_limit_of_open_files()
     sys.setswitchinterval(_SWITCH_SECONDS)
     environment = os.environ  # noqa: TID251 - no settings: what every program with TLS looks at
     if reason := key_log_refusal(environment):
@@ -90,6 +96,17 @@ def main(arguments: list[str] | None = None) -> int:
     except StorageError as error:
         _say(str(error))
         return _CANNOT_START
+
+
+def raise_limit_of_open_files() -> None:
+    """Let this process, and all that it starts, have as many files and sockets as it may need.
+
+    As many as the hard limit, which somebody has set, allows.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _say(reason: str) -> None:

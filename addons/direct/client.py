@@ -303,7 +303,7 @@ class ClientConnection(asyncio.Protocol):
             connection = await self._door.pool.connect(origin)
             # It may have ended, or said something unasked, before this task had its turn.
             connection = connection if connection.is_open else None
-        except OSError:
+        except (OSError, UnicodeError):  # the latter: no name server could be asked for such a name
             connection = None
         self._connecting = None
         relay = self._relay

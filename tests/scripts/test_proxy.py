@@ -275,3 +275,26 @@ def test_what_is_not_needed_to_listen_is_not_imported_before(database):
     assert "addons.direct.server" in modules
     assert not {module.partition(".")[0] for module in modules} & NEEDLESS.keys()
     assert len(modules) <= MOST_MODULES
+
+
+OPEN_FILES = """
+import resource, sys
+from scripts.proxy import raise_limit_of_open_files
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
+raise_limit_of_open_files()
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "expected"),
+    [(256, 4096, 4096), (256, 20_000, 8704), (10_000, 20_000, 10_000), (256, 256, 256)],
+)
+def test_it_allows_itself_a_socket_for_each_client_and_each_provider(soft, hard, expected):
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_FILES, str(soft), str(hard)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{expected} {hard}\n"

@@ -109,6 +109,13 @@ def opened(origin: Origin) -> ProviderConnection:
     return connection
 
 
+def test_a_provider_whose_name_is_none_cannot_be_reached(start_proxy, connect_to, chat):
+    client = connect_to(start_proxy(origins={"openai": f"http://{'a' * 64}.example"}))
+    client.request(PATH, chat())
+    status, headers, _ = client.response()
+    assert (status, headers["x-metrion-error"]) == (502, "provider_unreachable")
+
+
 def test_a_connection_that_ended_before_its_request_had_a_turn_is_none(proxy, client, chat):
     async def connect(origin: Origin) -> ProviderConnection:
         connection = opened(origin)
