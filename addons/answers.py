@@ -101,7 +101,7 @@ def error_body(shape: ErrorShape, refused: Refused, request_id: str) -> dict[str
 def error_answer(exchange: Exchange, refused: Refused) -> Answer:
     """The answer to a request that Metrion does not forward, or whose provider failed."""
     shape: ErrorShape = exchange.provider.error_shape if exchange.provider else "openai"
-    request_id = str(exchange.id)
+    request_id = exchange.id
     body = json.dumps(error_body(shape, refused, request_id)).encode()
     headers: Headers = [
         (b"content-type", b"application/json"),
@@ -138,7 +138,7 @@ def preflight_answer(exchange: Exchange, methods: str) -> Answer:
     headers: Headers = [
         (b"access-control-allow-methods", methods.encode()),
         (b"access-control-max-age", _PREFLIGHT_MAX_AGE),
-        (b"x-metrion-request-id", str(exchange.id).encode()),
+        (b"x-metrion-request-id", exchange.id.encode()),
     ]
     asked = exchange.header(b"access-control-request-headers")
     if asked:

@@ -1,7 +1,5 @@
 """How much memory request bodies may take, one by one and all together."""
 
-from uuid import UUID
-
 from addons.exchange import Exchange
 from addons.outcome import Refused
 
@@ -19,7 +17,7 @@ class BodyBudget:
 
     def __init__(self, max_body_bytes: int) -> None:
         self._max_body_bytes = max_body_bytes
-        self._held: dict[UUID, int] = {}
+        self._held: dict[str, int] = {}
         self.held_bytes = 0
 
     def check_declared(self, exchange: Exchange) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 from typing import Any, Protocol
-from uuid import UUID
 
 from addons.outcome import Outcome
 from addons.providers.base import Origin, Provider, Route
@@ -167,7 +166,7 @@ class Exchange:
     """One request and its answer.
 
     Attributes:
-        id: UUIDv7; the log row's id and `x-metrion-request-id`.
+        id: a UUIDv7's text; the log row's id and `x-metrion-request-id`.
         created_at: when the head had arrived, UTC.
         method: as sent.
         path: without the query.
@@ -187,7 +186,7 @@ class Exchange:
         row: the row as it will be written, if somebody looks (see `addons.inspection`).
     """
 
-    id: UUID
+    id: str
     created_at: datetime
     method: str
     path: str

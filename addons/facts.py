@@ -41,7 +41,7 @@ def facts_of(exchange: Exchange) -> Facts:
     route, caller, row = exchange.route, exchange.caller, exchange.row
     asked = label(f"{exchange.method} {exchange.path}", PATH_MAX_CHARS)
     found: Mapping[str, Fact] = row or {
-        "id": str(exchange.id),
+        "id": exchange.id,
         "created_at": exchange.created_at.isoformat(),
         "account_id": str(caller.account_id) if caller else None,
         "provider": route.provider.name if route else None,

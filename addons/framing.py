@@ -7,6 +7,7 @@ What is refused could be read in two ways by two parsers (request smuggling, RFC
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from h11._receivebuffer import ReceiveBuffer
@@ -177,7 +178,7 @@ def read_response_head(buffer: ReceiveBuffer, method: str) -> ResponseHead | Non
     """
     while (lines := buffer.maybe_extract_lines()) is not None:
         try:
-            head = _parse_response([bytes(line) for line in lines] or [b""], method)
+            head = _parse_response(lines or [b""], method)
         except ValueError:
             raise MalformedAnswerError("not an HTTP answer") from None
         if head.status == _SWITCHING_PROTOCOLS:
@@ -189,13 +190,13 @@ def read_response_head(buffer: ReceiveBuffer, method: str) -> ResponseHead | Non
     return None
 
 
-def _parse_response(lines: list[bytes], method: str) -> ResponseHead:
+def _parse_response(lines: Sequence[bytes | bytearray], method: str) -> ResponseHead:
     """An answer's head from its lines.
 
     Raises:
         ValueError: it is none.
     """
-    match = _STATUS_LINE.match(lines[0])
+    match = _STATUS_LINE.match(bytes(lines[0]))
     if match is None:
         raise ValueError("status line")
     version, code, reason = match.groups(b"")
@@ -226,7 +227,7 @@ def _parse_response(lines: list[bytes], method: str) -> ResponseHead:
     return ResponseHead(status, reason, fields, size, keeps_alive)
 
 
-def read_fields(lines: list[bytes]) -> Headers:
+def read_fields(lines: Sequence[bytes | bytearray]) -> Headers:
     """The header fields after the first line.
 
     Raises:

@@ -107,12 +107,12 @@ class Gateway:
         """A new exchange: the head has arrived from `client` (an address)."""
         path, _, query = head.target.decode("latin-1").partition("?")
         exchange = Exchange(
-            id=uuid7(),
+            id=str(uuid7()),
             created_at=datetime.now(UTC),
             method=head.method.decode("latin-1"),
             path=path,
             query=query,
-            headers=list(head.fields),
+            headers=head.fields,
             client=client,
             http2=head.http2,
             marks=Marks(head=time.monotonic()),
@@ -236,7 +236,7 @@ class Gateway:
             exchange.guard = CompressedKeyGuard(exchange.guard, encoding)
         if exchange.route:
             exchange.meter = Meter(exchange.route.endpoint.flavour, content_type, encoding)
-        kept.append((b"x-metrion-request-id", str(exchange.id).encode()))
+        kept.append((b"x-metrion-request-id", exchange.id.encode()))
         if exchange.cache:
             self._cache.begin(exchange, kept)
             kept.append((b"x-metrion-cache", b"MISS"))
@@ -319,7 +319,7 @@ class Gateway:
             "Metrion failed on a request: %s in %s",
             type(error).__name__,
             where,
-            extra={"request_id": str(exchange.id)},
+            extra={"request_id": exchange.id},
         )
         message = f"Metrion failed on this request and did not forward it (id {exchange.id})."
         return self.refuse(exchange, Refused(500, "internal_error", message))
@@ -327,7 +327,7 @@ class Gateway:
     def malformed(self, status: int, message: str) -> Answer:
         """The answer to a head that cannot be read; there is no exchange."""
         now = datetime.now(UTC)
-        exchange = Exchange(uuid7(), now, "", "", "", [], "", http2=False, marks=Marks(0.0))
+        exchange = Exchange(str(uuid7()), now, "", "", "", [], "", http2=False, marks=Marks(0.0))
         return answers.error_answer(exchange, Refused(status, "invalid_request", message))
 
     def _end(self, exchange: Exchange, outcome: Outcome) -> None:

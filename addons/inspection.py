@@ -86,7 +86,7 @@ class FlowView:
         self.flow.request.headers = _headers(exchange.headers)
         self.flow.request.timestamp_start = self.flow.timestamp_created
         # Marks the flow as ours: `MetrionAddon.requestheaders` kills all others.
-        self.flow.metadata[MARK] = str(exchange.id)
+        self.flow.metadata[MARK] = exchange.id
 
     @_picture
     def forwarded(self) -> Commands:

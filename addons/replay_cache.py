@@ -183,7 +183,7 @@ def replay(exchange: Exchange, stored: StoredAnswer) -> Answer:
     headers += [
         (b"age", b"%d" % stored.age),  # RFC 9111 section 5.1
         (b"x-metrion-cache", b"HIT"),
-        (b"x-metrion-request-id", str(exchange.id).encode()),
+        (b"x-metrion-request-id", exchange.id.encode()),
     ]
     return Answer(_OK, headers + cors_headers(exchange), stored.body, stored.sizes)
 

@@ -40,7 +40,7 @@ def request_log(exchange: Exchange, *, left_out: int) -> dict[str, Any]:
     replayed = exchange.cache.answer if exchange.cache else None
     usage = meter.usage if meter else None
     return {
-        "id": str(exchange.id),
+        "id": exchange.id,
         "account_id": str(caller.account_id) if caller else None,
         "created_at": exchange.created_at.isoformat(),
         "provider": route.provider.name if route else None,

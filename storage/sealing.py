@@ -35,6 +35,7 @@ from storage.master_key_file import KEY_BYTES, MasterKeyDocument
 from storage.settings import Settings
 
 _HEADER = struct.Struct(">cBI")
+_LENGTH = struct.Struct(">I")
 _MAGIC, _VERSION = b"M", 1
 _NONCE_BYTES, _TAG_BYTES = 12, 16
 
@@ -61,7 +62,12 @@ class Binding:
             self.account_id.bytes,
             self.row.encode(),
         )
-        return b"".join(struct.pack(">I", len(part)) + part for part in parts)
+        return b"".join([_LENGTH.pack(len(part)) + part for part in parts])
+
+    @property
+    def place(self) -> str:
+        """Table and column, for messages."""
+        return f"{self.table}.{self.column}"
 
 
 class MasterKeys:
@@ -139,17 +145,18 @@ class MasterKeys:
         Raises:
             SealingError: it was changed or belongs elsewhere, or its key is not on the ring.
         """
-        where = f"{binding.table}.{binding.column}"
         if len(sealed) < _HEADER.size + _NONCE_BYTES + _TAG_BYTES:
-            raise SealingError(f"the value in {where} is not a sealed value: too short")
+            raise SealingError(f"the value in {binding.place} is not a sealed value: too short")
         header = sealed[: _HEADER.size]
         magic, version, key_id = cast("tuple[bytes, int, int]", _HEADER.unpack(header))
         if (magic, version) != (_MAGIC, _VERSION):
-            raise SealingError(f"the value in {where} is not a sealed value of version {_VERSION}")
+            raise SealingError(
+                f"the value in {binding.place} is not a sealed value of version {_VERSION}"
+            )
         sealer = self._current().sealers.get(key_id)
         if sealer is None:
             raise SealingError(
-                f"the value in {where} needs master key {key_id}, which is not on the ring"
+                f"the value in {binding.place} needs master key {key_id}, which is not on the ring"
             )
         body_at = _HEADER.size + _NONCE_BYTES
         nonce, body = sealed[_HEADER.size : body_at], sealed[body_at:]
@@ -157,7 +164,7 @@ class MasterKeys:
             return sealer.decrypt(nonce, body, binding.associated_data(header))
         except InvalidTag:
             raise SealingError(
-                f"the value in {where} does not open: it was changed or moved, "
+                f"the value in {binding.place} does not open: it was changed or moved, "
                 f"or master key {key_id} is not the one it was sealed under"
             ) from None
 

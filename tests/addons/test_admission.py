@@ -56,7 +56,7 @@ def caller(plan: str = "free", used: int = 0, month: date = LONG_AGO) -> Caller:
 
 def exchange(who: Caller | None) -> Exchange:
     at = datetime.now(UTC)
-    made = Exchange(uuid.uuid4(), at, "POST", "/", "", [], "", http2=False, marks=Marks(0.0))
+    made = Exchange(str(uuid.uuid4()), at, "POST", "/", "", [], "", http2=False, marks=Marks(0.0))
     made.caller = who
     return made
 

@@ -16,7 +16,15 @@ class Whole:
 
 def answered(meter):
     made = Exchange(
-        uuid.uuid4(), datetime.now(UTC), "POST", "/x", "", [], "", http2=False, marks=Marks(0.0)
+        str(uuid.uuid4()),
+        datetime.now(UTC),
+        "POST",
+        "/x",
+        "",
+        [],
+        "",
+        http2=False,
+        marks=Marks(0.0),
     )
     made.meter = meter
     return made

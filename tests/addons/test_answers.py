@@ -51,7 +51,7 @@ KINDS = [
 def exchange(provider: str | None = None, *headers: Header) -> Exchange:
     at = datetime.now(UTC)
     made = Exchange(
-        uuid.uuid4(), at, "POST", "/x", "", [*headers], "::1", http2=False, marks=Marks(0.0)
+        str(uuid.uuid4()), at, "POST", "/x", "", [*headers], "::1", http2=False, marks=Marks(0.0)
     )
     made.provider = PROVIDERS[provider] if provider else None
     return made

@@ -14,7 +14,7 @@ from addons.outcome import Refused
 def exchange(length: bytes | None = None) -> Exchange:
     headers = [] if length is None else [(b"Content-Length", length)]
     now = datetime.now(UTC)
-    return Exchange(uuid4(), now, "POST", "/", "", headers, "", http2=False, marks=Marks(0.0))
+    return Exchange(str(uuid4()), now, "POST", "/", "", headers, "", http2=False, marks=Marks(0.0))
 
 
 @pytest.mark.parametrize(("length", "status"), [(b"101", 413), (b"x", 400), (b"-1", 400)])

@@ -41,7 +41,7 @@ def exchange(headers: list[Header], query: str = "") -> Exchange:
     at = datetime.now(UTC)
     path = "/api/proxy/openai/v1/models"
     return Exchange(
-        uuid.uuid4(), at, "GET", path, query, headers, "::1", http2=False, marks=Marks(0.0)
+        str(uuid.uuid4()), at, "GET", path, query, headers, "::1", http2=False, marks=Marks(0.0)
     )
 
 

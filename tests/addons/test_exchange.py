@@ -13,7 +13,15 @@ SECRET = "sk-REAL-0123456789abcdef"
 
 def exchange() -> Exchange:
     return Exchange(
-        uuid.uuid4(), datetime.now(UTC), "POST", "/a", "", [], "::1", http2=False, marks=Marks(0.0)
+        str(uuid.uuid4()),
+        datetime.now(UTC),
+        "POST",
+        "/a",
+        "",
+        [],
+        "::1",
+        http2=False,
+        marks=Marks(0.0),
     )
 
 

@@ -42,7 +42,7 @@ ROW = {
 
 def exchange(**fields) -> Exchange:
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    made = Exchange(ACCOUNT, at, "POST", PATH, "", [], "::1", http2=False, marks=Marks(0.0))
+    made = Exchange(str(ACCOUNT), at, "POST", PATH, "", [], "::1", http2=False, marks=Marks(0.0))
     for name, value in fields.items():
         setattr(made, name, value)
     return made

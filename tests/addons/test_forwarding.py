@@ -19,7 +19,7 @@ ROUTES = RouteTable(load_providers(), {})
 
 def exchange(path="/api/proxy/openai/v1/chat/completions", query="", **changes):
     made = Exchange(
-        uuid.uuid4(), datetime.now(UTC), "POST", path, query,
+        str(uuid.uuid4()), datetime.now(UTC), "POST", path, query,
         [(b"X-Kept", b"1"), (b"Host", b"metrion")], "", http2=False, marks=Marks(0.0),
     )  # fmt: skip
     made.route = ROUTES.match("POST", path)

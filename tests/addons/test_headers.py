@@ -22,7 +22,7 @@ def exchange(
 ) -> Exchange:
     at = datetime.now(UTC)
     made = Exchange(
-        uuid.uuid4(), at, "POST", path, query, headers, "::1", http2=False, marks=Marks(0.0)
+        str(uuid.uuid4()), at, "POST", path, query, headers, "::1", http2=False, marks=Marks(0.0)
     )
     made.route = TABLE.match("POST", "/api/proxy/openai/v1/chat/completions")
     return made
@@ -211,7 +211,7 @@ class TestCheckHead:
 
 def test_the_key_is_blotted_out_of_names_and_values_alone():
     request = Exchange(
-        uuid.uuid4(), datetime.now(UTC), "POST", "/", "", [], "", http2=False, marks=Marks(0.0)
+        str(uuid.uuid4()), datetime.now(UTC), "POST", "/", "", [], "", http2=False, marks=Marks(0.0)
     )
     answer: Headers = [(b"X-Echo", b"a sk-12345678 b"), (b"sk-12345678", b"y"), (b"Z", b"sk-1234")]
     assert blotted(request, answer) == answer  # no key was sent

@@ -55,7 +55,9 @@ def test_probes_are_for_get_alone(client):
 def probe(path: str) -> Exchange:
     path, _, query = path.partition("?")
     now = datetime.now(UTC)
-    return Exchange(uuid.uuid4(), now, "GET", path, query, [], "", http2=False, marks=Marks(0.0))
+    return Exchange(
+        str(uuid.uuid4()), now, "GET", path, query, [], "", http2=False, marks=Marks(0.0)
+    )
 
 
 @pytest.mark.parametrize("shares", [True, False])

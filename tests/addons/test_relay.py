@@ -139,7 +139,7 @@ def exchange():
     from storage.identifiers import uuid7  # noqa: PLC0415
 
     now = datetime.now(UTC)
-    return Exchange(uuid7(), now, "POST", "/p", "", [], "::1", http2=False, marks=Marks(0.0))
+    return Exchange(str(uuid7()), now, "POST", "/p", "", [], "::1", http2=False, marks=Marks(0.0))
 
 
 def ask(relay: Relay, body: bytes = b"{}", version: bytes = b"HTTP/1.1", **changes: Any) -> None:

@@ -408,7 +408,7 @@ def test_a_large_body_is_digested_as_a_small_one_is(person, provider):
 def exchange(headers=(), **changes):
     """A request on its way, ready to be forwarded."""
     made = Exchange(
-        uuid.uuid4(), datetime.now(UTC), "POST", CHAT_PATH, "", list(headers), "", http2=False,
+        str(uuid.uuid4()), datetime.now(UTC), "POST", CHAT_PATH, "", list(headers), "", http2=False,
         marks=Marks(0.0),
     )  # fmt: skip
     made.route = RouteTable(load_providers(), {}).match("POST", CHAT_PATH)

@@ -19,7 +19,7 @@ LISTED = {b"https://app.example"}
 def exchange(method="POST", path=CHAT, **headers):
     fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     return Exchange(
-        uuid.uuid4(), datetime.now(UTC), method, path, "", fields, "", http2=False,
+        str(uuid.uuid4()), datetime.now(UTC), method, path, "", fields, "", http2=False,
         marks=Marks(0.0),
     )  # fmt: skip
 

@@ -36,7 +36,7 @@ def exchange(**fields: Any) -> Exchange:
     at = datetime(2025, 6, 15, 12, 30, tzinfo=UTC)
     path = "/api/proxy/mistral/v1/chat/completions"
     made = Exchange(
-        uuid.uuid4(), at, "POST", path, "", [], "192.0.2.1", http2=False, marks=Marks(0.0)
+        str(uuid.uuid4()), at, "POST", path, "", [], "192.0.2.1", http2=False, marks=Marks(0.0)
     )
     made.route = TABLE.match("POST", path)
     made.provider = made.route.provider
