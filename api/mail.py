@@ -18,6 +18,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime, make_msgid
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, Self
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -26,6 +27,7 @@ import aiosmtplib
 
 from storage import private_files
 from storage.errors import SettingsError
+from storage.kept_mails import file_name
 from storage.settings import Settings
 
 _SENDERS: Final = 4  # mails on their way at once
@@ -50,8 +52,8 @@ class Mail:
     """The same, for who wants to see it so."""
     id: uuid.UUID | None = None
     """Makes a mail that is sent again the same mail: its Message-ID and its file's name."""
-    written_at: datetime | None = None
-    """None: now."""
+    written_at: datetime = field(default_factory=partial(datetime.now, UTC))
+    """When there was a reason for it, not when it left: an erasure deletes those of before it."""
 
 
 class MailError(Exception):
@@ -78,9 +80,8 @@ class Folder:
 
     async def send(self, mail: Mail) -> None:
         """Write the mail's file, for its owner only."""
-        written_at = mail.written_at or datetime.now(UTC)
-        name = f"{written_at:%Y%m%dT%H%M%S.%f}Z-{mail.id or secrets.token_hex(2)}.eml"
-        message = _compose(mail, "metrion@localhost", written_at).as_string()
+        name = file_name(mail.written_at, str(mail.id or secrets.token_hex(2)))
+        message = _compose(mail, "metrion@localhost").as_string()
         try:
             await asyncio.to_thread(self._write, self.path / name, message)
         except OSError as error:
@@ -139,7 +140,7 @@ class SmtpServer:
 
     async def send(self, mail: Mail) -> None:
         """Hand the mail to the server, within `_MAIL_SECONDS`."""
-        message = _compose(mail, self.sender, mail.written_at or datetime.now(UTC))
+        message = _compose(mail, self.sender)
         try:
             async with asyncio.timeout(_MAIL_SECONDS):
                 await aiosmtplib.send(
@@ -244,7 +245,7 @@ class Mailer:
         log.error("mail given up", extra={"reason": "see the warnings before"})
 
 
-def _compose(mail: Mail, sender: str, now: datetime) -> EmailMessage:
+def _compose(mail: Mail, sender: str) -> EmailMessage:
     policy = SMTP if mail.to.isascii() else SMTPUTF8
     message = EmailMessage(policy)
     message["From"] = Address("Metrion", addr_spec=sender)
@@ -254,7 +255,7 @@ def _compose(mail: Mail, sender: str, now: datetime) -> EmailMessage:
     except (HeaderParseError, IndexError, ValueError):
         raise MailError("the address cannot be written in a mail") from None
     message["Subject"] = mail.subject
-    message["Date"] = format_datetime(now)
+    message["Date"] = format_datetime(mail.written_at)
     domain = sender.rpartition("@")[2]
     message["Message-ID"] = f"<{mail.id}@{domain}>" if mail.id else make_msgid(domain=domain)
     message["Auto-Submitted"] = "auto-generated"

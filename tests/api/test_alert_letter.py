@@ -142,7 +142,6 @@ def test_a_name_is_text_in_every_part_of_a_mail():
             written_at=NOW,
         ),
         SmtpServer.parse("smtp://mail.example.com").sender,
-        NOW,
     )
     assert "Grüße 日本" in message["Subject"]
     assert message.get_body(("plain",)).get_content() == letter.text

@@ -4,6 +4,7 @@ import email
 import email.policy
 import logging
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from aiosmtpd.smtp import AuthResult
 from api import mail
 from api.mail import Folder, Mail, Mailer, MailError, SmtpServer
 from storage.errors import SettingsError
+from storage.kept_mails import find_mails
 from storage.settings import Settings
 
 LETTER = Mail("ada@example.com", "Your code", "123456\n")
@@ -73,6 +75,20 @@ async def test_without_a_server_mails_are_files_the_newest_last(tmp_path: Path):
     assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
     assert found[0]["To"] == "a@b.c"
     assert found[0].get_content() == "text\n"
+    kept = await find_mails(tmp_path / "mail", "a@b.c")
+    assert [mail.path for mail in kept] == paths
+    assert any(mail.written_at.microsecond for mail in kept), "storage reads the names"
+
+
+async def test_its_date_is_when_it_was_posted_not_when_it_left(tmp_path: Path):
+    """An erasure deletes the mails of before it, also one that was waiting meanwhile."""
+    mailer = Mailer(Folder(tmp_path))
+    mailer.post(Mail("a@b.c", "s", "t"))
+    requested_at = datetime.now(UTC)
+    async with mailer.running():
+        pass
+    [kept] = await find_mails(tmp_path, "a@b.c")
+    assert kept.written_at < requested_at
 
 
 async def test_a_mail_reaches_the_server(smtp, mailbox):

@@ -1,6 +1,6 @@
 import asyncio
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -53,12 +53,13 @@ async def test_mails_are_sent_once_with_all_they_have(jobs):
     post = Post()
     for number in range(6):
         await put(jobs, number)
+    were_put_before = datetime.now(UTC)
     assert [await deliver_some(jobs, post) for _ in range(3)] == [4, 2, 0]
     assert {mail.subject for mail in post.mails} == {f"Mail {number}" for number in range(6)}
     mail = post.mails[0]
     assert (mail.to, mail.text, mail.html) == ("ada@example.com", "plain", "<p>rich</p>")
     assert mail.id is not None
-    assert mail.written_at is not None
+    assert mail.written_at < were_put_before, "not when it left"
 
 
 async def test_a_mail_that_fails_is_tried_again_and_sent_once(jobs, monkeypatch, caplog):

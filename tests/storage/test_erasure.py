@@ -23,6 +23,7 @@ from storage.codes import issue_code
 from storage.database import Database
 from storage.erasure import Eraser, NoSubscriptions, request_erasure
 from storage.errors import BillingUnavailable, DatabaseUnavailable, NotFound
+from storage.kept_mails import file_name
 from storage.keys import set_key
 from storage.outbox import finish, put_mail, take_mails
 from storage.sessions import create_session, find_session
@@ -69,12 +70,14 @@ def eraser(stripe, mail_folder) -> Eraser:
     return Eraser(stripe, mail_folder)
 
 
-def keep_mail(folder: Path, recipient: str, at: datetime | None = None) -> Path:
+def keep_mail(
+    folder: Path, recipient: str, at: datetime | None = None, name: str | None = None
+) -> Path:
     mail = EmailMessage()
     mail["To"] = recipient
     mail["Date"] = format_datetime(at or datetime.now(UTC) - timedelta(minutes=1))
     mail.set_content("Your code is 123456")
-    path = folder / f"{uuid.uuid4()}.eml"
+    path = folder / (name or f"{uuid.uuid4()}.eml")
     path.write_bytes(mail.as_bytes())
     return path
 
@@ -276,6 +279,25 @@ async def test_the_address_can_sign_up_again_while_the_old_account_is_being_eras
     async with api.account(again.id) as connection:
         assert (await get_account(connection)).email == ADA
     assert list(mail_folder.iterdir()) == [code]
+
+
+async def test_mails_of_the_second_of_the_request_are_told_apart(
+    api, administrator, database, as_jobs, eraser, mail_folder, ada
+):
+    """And the receipt stays, even if a clock was set back."""
+    erasure_id = await ask(api, database, ada.id)
+    requested_at = state(administrator, erasure_id)["requested_at"].astimezone(UTC)
+    later = requested_at + timedelta(microseconds=1)
+    earlier = requested_at - timedelta(seconds=1)
+    keep_mail(mail_folder, ADA, requested_at, file_name(requested_at, "code"))
+    code = keep_mail(mail_folder, ADA, later, file_name(later, "code"))
+    receipt = keep_mail(mail_folder, ADA, earlier, file_name(earlier, str(erasure_id)))
+    await eraser.carry_on(as_jobs)
+    await send_receipt(as_jobs)
+    administrator.execute("UPDATE metrion.erasures SET due_at = now()")
+    await eraser.carry_on(as_jobs)
+    assert state(administrator, erasure_id)["state"] == "done"
+    assert set(mail_folder.iterdir()) == {code, receipt}
 
 
 # ---------------------------------------------------------------------------- all of it

@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.kept_mails import delete_mails, find_mails
+from storage.kept_mails import delete_mails, file_name, find_mails
 
 WRITTEN_AT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 
@@ -50,6 +50,22 @@ async def test_what_is_no_mail_is_no_error(tmp_path, content):
     found = await find_mails(tmp_path, "ada@example.com")
     assert len(found) == (b"ada" in content)
     assert all(mail.written_at.year >= 2025 for mail in found)
+
+
+async def test_when_it_was_written_is_known_to_the_microsecond(tmp_path):
+    """Its header knows seconds only."""
+    moment = WRITTEN_AT + timedelta(hours=1, microseconds=7)
+    name = file_name(moment.astimezone(timezone(timedelta(hours=5))), "0198-ab")
+    keep(tmp_path, name, "ada@example.com")
+    [mail] = await find_mails(tmp_path, "ada@example.com")
+    assert (mail.written_at, mail.id) == (moment, "0198-ab")
+
+
+def test_names_are_in_the_order_of_time():
+    moments = [WRITTEN_AT + timedelta(microseconds=10**number) for number in range(14)]
+    names = [file_name(moment, "x") for moment in moments]
+    assert names == sorted(names)
+    assert len(set(names)) == len(names)
 
 
 async def test_a_folder_that_does_not_exist_is_empty(tmp_path):
