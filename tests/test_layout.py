@@ -2,6 +2,7 @@
 
 import ast
 import fnmatch
+import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
@@ -18,6 +19,8 @@ TOP_LEVEL = {
 }
 # Tested as a whole, by what they do to a database: tests/storage/test_migrate.py.
 TESTED_TOGETHER = "storage/migrations/*"
+# What is started with the tools of requirements-dev.lock; all else with requirements.lock alone.
+WITH_TOOLS = ("scripts/benchmarks/*", "scripts/proof/*")
 # Tests of what is no Python module: the schema, who sees what in it, and the API's document.
 TESTS_OF_THE_SCHEMA = {
     *("tests/storage/test_catalogue.py", "tests/storage/test_isolation.py"),
@@ -39,6 +42,15 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The packages that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
 
 
 def does_something(path: Path) -> bool:
@@ -117,6 +129,26 @@ def test_addons_hide_no_library() -> None:
     }
     assert own & installed == set()
     assert own & set(sys.stdlib_module_names) == set()
+
+
+def test_what_users_run_needs_no_tool_of_tests() -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = {match[0] for line in lines if (match := re.match(r"[a-z0-9-]+", line))}
+    assert "mitmproxy" in locked
+    assert "pytest" not in locked
+    providers = {
+        package: {re.sub(r"[-_.]+", "-", each).lower() for each in distributions}
+        for package, distributions in packages_distributions().items()
+    }
+    strays = {
+        f"{name(module)}: {package}"
+        for module in modules()
+        if not any(fnmatch.fnmatch(name(module), pattern) for pattern in WITH_TOOLS)
+        for package in imports(module)
+        if package not in (*PACKAGES, *sys.stdlib_module_names)
+        if not providers.get(package, set()) & locked
+    }
+    assert not strays, "\n".join(sorted(strays))
 
 
 def test_modules_are_short() -> None:

@@ -7,6 +7,8 @@ Accounts are cheap: every test makes its own, so no test sees the rows or limits
 
 import asyncio
 import contextlib
+import email
+import email.policy
 import itertools
 import json
 import os
@@ -19,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, Self
 
@@ -191,6 +194,27 @@ class Deployment:
             assert not (found := SECRETS.search(path.read_bytes())), (path, found[0][:20])
 
     # ---- what it says -----------------------------------------------------------------------
+
+    def files(self, folder: str) -> Iterator[tuple[Path, bytes]]:
+        """What is in a folder, by name, with the contents. Files come and go while it is up."""
+        for path in sorted((self.data_dir / folder).rglob("*")):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                yield path, path.read_bytes()
+
+    def mails_to(self, address: str) -> list[EmailMessage]:
+        """The mails to somebody, oldest first."""
+        mails = [
+            email.message_from_bytes(content, policy=email.policy.default)
+            for path, content in self.files("mail")
+            if path.suffix == ".eml"
+        ]
+        return [mail for mail in mails if str(mail["to"]).lower() == address.lower()]
+
+    def newest_code(self, address: str, about: str = "is your code for Metrion") -> str | None:
+        """The code in the newest mail to somebody about something; None: there is no such mail."""
+        subjects = [str(mail["subject"]) for mail in self.mails_to(address)]
+        codes = [subject[:6] for subject in subjects if about in subject]
+        return codes[-1] if codes else None
 
     @property
     def said(self) -> str:

@@ -5,14 +5,14 @@ dashboard's own host, where browsers do send the session's cookie.
 """
 
 import asyncio
-import re
 import shutil
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from email.message import EmailMessage
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -72,16 +72,6 @@ def attacker_port() -> Iterator[int]:
     server.server_close()
 
 
-def code_of(mails: Path, address: str) -> str | None:
-    for file in mails.glob("*.eml"):
-        text = file.read_text()
-        if f"To: {address}" in text and (
-            found := re.search(r"^\s+(\d{6})\s*$", text, re.MULTILINE)
-        ):
-            return found[1]
-    return None
-
-
 @dataclass
 class Victim:
     """Somebody who is signed in, with the attacker's page before them."""
@@ -89,7 +79,8 @@ class Victim:
     page: Page
     api_url: str
     session: httpx.AsyncClient
-    mails: Path
+    mails: Callable[[], list[EmailMessage]]
+    """Those that they got."""
     attacker_url: str
     attacks: list[tuple[str, str, str]]
     """Every operation that changes something: method, address, body."""
@@ -104,7 +95,7 @@ class Victim:
         for each in found[3]["items"] if isinstance(found[3], dict) else found[3]:
             each.pop("last_seen_at")
         token = await self.session.post("/api/v1/token/reveal")
-        return [*found, token.json(), sorted(file.name for file in self.mails.glob("*.eml"))]
+        return [*found, token.json(), [str(mail) for mail in self.mails()]]
 
 
 @pytest_asyncio.fixture(
@@ -122,7 +113,7 @@ async def somebody(request, deployment, attacker_port: int) -> AsyncIterator[Vic
             await session.post("/api/v1/auth/codes", json={"email": address})
         ).status_code == 202
         for _ in range(500):
-            if code := code_of(deployment.data_dir / "mail", address):
+            if code := deployment.newest_code(address):
                 break
             await asyncio.sleep(0.02)
         answer = await session.post("/api/v1/auth/sessions", json={"email": address, "code": code})
@@ -149,7 +140,7 @@ async def somebody(request, deployment, attacker_port: int) -> AsyncIterator[Vic
             (method, url + path.format(**names), body.replace("EMAIL", address))
             for method, path, body in operations(document)
         ]
-        mails = deployment.data_dir / "mail"
+        mails = partial(deployment.mails_to, address)
         yield Victim(page, url, session, mails, page.url, attacks)
         await browser.close()
 

@@ -1,8 +1,6 @@
 """An account is erased while it is in use, and by a person on the page; nothing is left of it."""
 
 import asyncio
-import email
-import email.policy
 import re
 import shutil
 import threading
@@ -33,21 +31,6 @@ QUESTION = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "He
 ERASED_SECONDS = 180
 
 
-def mails_to(deployment, address: str) -> list[Any]:
-    found = [
-        email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-        for path in sorted((deployment.data_dir / "mail").glob("*.eml"))
-    ]
-    return [mail for mail in found if mail["to"].lower() == address.lower()]
-
-
-def newest_code(deployment, address: str, what: str) -> str | None:
-    codes = [
-        mail["subject"][:6] for mail in mails_to(deployment, address) if what in mail["subject"]
-    ]
-    return codes[-1] if codes else None
-
-
 @pytest.fixture
 def signed_in(deployment, eventually) -> Iterator[Callable[[str], httpx.Client]]:
     """A function that signs somebody in, and gives a client of theirs."""
@@ -57,7 +40,7 @@ def signed_in(deployment, eventually) -> Iterator[Callable[[str], httpx.Client]]
         client = httpx.Client(base_url=deployment.api_url, timeout=30)
         clients.append(client)
         client.post("/api/v1/auth/codes", json={"email": address})
-        code = eventually(lambda: newest_code(deployment, address, "is your code for Metrion"))
+        code = eventually(lambda: deployment.newest_code(address))
         done = client.post("/api/v1/auth/sessions", json={"email": address, "code": code})
         assert done.status_code == 201, done.text
         return client
@@ -70,7 +53,7 @@ def signed_in(deployment, eventually) -> Iterator[Callable[[str], httpx.Client]]
 def erase(deployment, client: httpx.Client, address: str, eventually) -> str:
     """Ask for a code and delete the account; the receipt's number."""
     assert client.post("/api/v1/account/deletion-codes").status_code == 202
-    code = eventually(lambda: newest_code(deployment, address, "deleting"))
+    code = eventually(lambda: deployment.newest_code(address, "deleting"))
     answer = client.request("DELETE", "/api/v1/account", json={"code": code})
     assert answer.status_code == 202, answer.text
     return answer.json()["receipt"]
@@ -94,9 +77,8 @@ def places_of(deployment, needles: list[str]) -> list[str]:
             ).fetchone()[0]
             found += [name] * bool(hits)
     for folder in ("journal", "mail"):
-        for path in (deployment.data_dir / folder).rglob("*"):
-            content = path.read_bytes().lower() if path.is_file() else b""
-            if any(needle.lower().encode() in content for needle in needles):
+        for path, content in deployment.files(folder):
+            if any(needle.lower().encode() in content.lower() for needle in needles):
                 found.append(f"{folder}/{path.name}")
     return found
 
@@ -187,7 +169,7 @@ def test_nothing_is_left_of_an_account_that_is_erased_under_load(
             break
         assert time.monotonic() < deadline, (left, progress_of(deployment, erasure))
         time.sleep(0.5)
-    [receipt] = mails_to(deployment, account.email)
+    [receipt] = deployment.mails_to(account.email)
     text = receipt.get_content().replace("\r\n", "\n")
     assert receipt["subject"] == "Your Metrion account is deleted"
     assert erasure in text
@@ -262,7 +244,7 @@ async def test_a_person_takes_the_data_along_and_deletes_the_account(
     field = page.get_by_label("Code")
     await expect(field).to_be_focused()
     assert await violations(page) == []
-    code = await asyncio.to_thread(eventually, lambda: newest_code(deployment, address, "deleting"))
+    code = await asyncio.to_thread(eventually, lambda: deployment.newest_code(address, "deleting"))
     await field.fill(f"{(int(code) + 1) % 10**6:06}")
     await page.get_by_role("button", name="Delete my account").click()
     await expect(page.get_by_text("Type the newest code that was sent")).to_be_visible()

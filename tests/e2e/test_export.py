@@ -46,16 +46,10 @@ def rows(request: pytest.FixtureRequest) -> int:
 def person(deployment, eventually) -> Iterator[httpx.Client]:
     """Somebody on Pro who is signed in."""
     account = deployment.create_account("pro", with_keys=False)
-    mails = deployment.data_dir / "mail"
     with httpx.Client(base_url=deployment.api_url, timeout=60) as client:
         client.post("/api/v1/auth/codes", json={"email": account.email})
-
-        def code() -> str | None:
-            texts = [path.read_text() for path in sorted(mails.glob("*.eml"))]
-            found = [text for text in texts if f"To: {account.email}" in text]
-            return found[-1].partition("Subject: ")[2][:6] if found else None
-
-        credentials = {"email": account.email, "code": eventually(code)}
+        code = eventually(lambda: deployment.newest_code(account.email))
+        credentials = {"email": account.email, "code": code}
         assert client.post("/api/v1/auth/sessions", json=credentials).status_code == 201
         yield client
 

@@ -21,7 +21,6 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -253,11 +252,9 @@ class Hunt:
         """The code of the newest mail to an address, once it is there."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            for path in sorted((self.deployment.data_dir / "mail").glob("*.eml"), reverse=True):
-                mail = message_from_bytes(path.read_bytes(), policy=policy.default)
-                if mail["to"] == address and about in mail["subject"]:
-                    self.codes += 1
-                    return self.flock.catch(Kind.CODE, f"code of {path.name}", mail["subject"][:6])
+            if code := self.deployment.newest_code(address, about):
+                self.codes += 1
+                return self.flock.catch(Kind.CODE, f"code {self.codes} of {address}", code)
             time.sleep(0.05)
         raise AssertionError(f"no mail to {address}")
 
