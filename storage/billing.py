@@ -39,7 +39,7 @@ _RECORD_OF = text("""
     SELECT metrion.record_subscription_of(
         :account, :seen, :customer, :subscription, :status, :period_end, :cancels, :plan)
 """)
-_CLOSE = text("SELECT metrion.close_billing(:account)")
+_CLOSE = text("SELECT * FROM metrion.close_billing(:account)")
 _FORGET = text("SELECT metrion.forget_billing_events(:chunk)")
 _CHUNK_EVENTS = 1000
 
@@ -182,12 +182,14 @@ async def billing_to_check(connection: AsyncConnection, most: int) -> list[Billi
     return [Billing(**row) for row in rows.mappings()]
 
 
-async def close_billing(connection: AsyncConnection, account_id: uuid.UUID) -> str | None:
+async def close_billing(connection: AsyncConnection, account_id: uuid.UUID) -> Billing | None:
     """Let nothing begin for an account any more, for its erasure; as `metrion_jobs`.
 
-    Returns the customer that is to be deleted at Stripe; None: Stripe does not know the account.
+    Returns what is known of it: its customer is to be deleted at Stripe. None: it is gone.
     """
-    return (await connection.execute(_CLOSE, {"account": account_id})).scalar_one()
+    rows = await connection.execute(_CLOSE, {"account": account_id})
+    row = rows.mappings().one_or_none()
+    return None if row is None else Billing(**row)
 
 
 async def forget_events(database: Database) -> int:

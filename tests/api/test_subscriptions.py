@@ -161,6 +161,39 @@ async def test_with_the_key_of_another_account_nobody_loses_what_is_paid_for(
     assert await check_subscriptions(as_jobs, stripe) == 0
 
 
+@pytest.mark.parametrize("status", ["active", "unpaid"])
+async def test_with_the_key_of_another_account_a_look_forgets_nobody_who_pays(
+    as_api, stripe, fake_stripe, customer, status
+):
+    account_id, customer_id = customer
+    fake_stripe.subscribe(customer_id, status)
+    before = await synchronise(as_api, stripe, account_id)
+    plan_before = await plan(as_api, account_id)
+    things = dict(fake_stripe.things)
+    fake_stripe.things.clear()
+    with pytest.raises(BillingUnavailable, match="another account"):
+        await synchronise(as_api, stripe, account_id)
+    assert await known(as_api, account_id) == before
+    assert await plan(as_api, account_id) == plan_before
+    fake_stripe.things |= things
+    assert (await synchronise(as_api, stripe, account_id)).status == status
+
+
+@pytest.mark.parametrize("status", ["canceled", None])
+async def test_who_has_nothing_at_another_account_is_forgotten_there(
+    as_api, stripe, fake_stripe, customer, status
+):
+    account_id, customer_id = customer
+    if status is not None:
+        bought = fake_stripe.subscribe(customer_id)
+        await synchronise(as_api, stripe, account_id)
+        fake_stripe.change(bought["id"], status=status)
+        await synchronise(as_api, stripe, account_id)
+    fake_stripe.things.clear()
+    found = await synchronise(as_api, stripe, account_id)
+    assert (found.customer_id, found.status) == (None, status)
+
+
 async def age(database, account_id):
     """Let the last look at Stripe be two minutes ago."""
     administrator = Database(database.administrator_url)
@@ -188,6 +221,33 @@ async def test_cancelling_is_repeated_until_it_is_done(
     kinds = [event["type"] for event in fake_stripe.events]
     assert kinds.count("customer.subscription.deleted") == 1
     assert await synchronise(as_api, stripe, account_id) is None
+
+
+async def test_with_the_key_of_another_account_nothing_counts_as_cancelled(
+    as_api, as_jobs, stripe, fake_stripe, customer
+):
+    account_id, customer_id = customer
+    bought = fake_stripe.subscribe(customer_id)
+    await synchronise(as_api, stripe, account_id)
+    things = dict(fake_stripe.things)
+    fake_stripe.things.clear()
+    subscriptions = Subscriptions(as_jobs, stripe)
+    for _ in range(2):
+        with pytest.raises(BillingUnavailable, match="another account"):
+            await subscriptions.cancel_subscription(account_id)
+    fake_stripe.things |= things
+    await subscriptions.cancel_subscription(account_id)
+    assert fake_stripe.things[bought["id"]]["status"] == "canceled"
+    assert fake_stripe.things[customer_id]["deleted"]
+
+
+async def test_who_never_subscribed_is_erased_also_with_the_key_of_another_account(
+    as_api, as_jobs, stripe, fake_stripe, customer
+):
+    account_id, _ = customer
+    fake_stripe.things.clear()
+    await Subscriptions(as_jobs, stripe).cancel_subscription(account_id)
+    assert (await known(as_api, account_id)).closed_at is not None
 
 
 async def test_who_never_paid_needs_no_stripe(as_api, as_jobs, database, fake_stripe):

@@ -206,7 +206,7 @@ async def test_after_closing_nothing_begins_or_wakes_up(api, customer, jobs, new
     seen = await known(api, account_id)
     for _ in range(2):
         async with jobs.system() as connection:
-            assert await rows.close_billing(connection, account_id) == "cus_gone"
+            assert (await rows.close_billing(connection, account_id)).customer_id == "cus_gone"
     async with api.system() as connection:
         assert await rows.account_by_customer(connection, "cus_gone") is None
     assert not await record(api, account_id, ACTIVE, seen=seen, customer_id="cus_gone")
@@ -216,7 +216,7 @@ async def test_after_closing_nothing_begins_or_wakes_up(api, customer, jobs, new
             await rows.begin_checkout(connection, account_id)
     never_paid = (await new_account()).id
     async with jobs.system() as connection:
-        assert await rows.close_billing(connection, never_paid) is None
+        assert (await rows.close_billing(connection, never_paid)).customer_id is None
     async with api.account(never_paid) as connection:
         with pytest.raises(NotFound):
             await rows.begin_checkout(connection, never_paid)

@@ -202,6 +202,24 @@ def test_who_was_a_customer_of_another_stripe_can_pay_here(ada, fake_stripe):
     assert checkout(ada).startswith(f"{fake_stripe.url}/pay/")
 
 
+def test_a_key_of_another_stripe_costs_nobody_who_pays_anything(ada, fake_stripe):
+    bought = subscribe(ada, fake_stripe)
+    checkout(ada)
+    before, things = subscription(ada), dict(fake_stripe.things)
+    fake_stripe.things.clear()
+    for verb in ("portal", "checkout"):
+        assert ada.post(f"/api/v1/billing/{verb}").status_code == 503
+    event = fake_stripe.events[-1]
+    assert send(ada, event).status_code == 503  # so it comes again
+    assert (plan(ada), subscription(ada)) == ("pro", before)
+    fake_stripe.things |= things
+    assert outcome(ada, event) == "applied"
+    assert "/portal/" in checkout(ada)  # no second subscription
+    fake_stripe.change(bought["id"], status="canceled")
+    assert outcome(ada, fake_stripe.events[-1]) == "applied"
+    assert plan(ada) == "free"
+
+
 async def test_who_has_pro_without_paying_is_not_made_to_pay(ada, database, account_of):
     as_api = Database(database.url(roles.API))
     async with as_api.account(account_of(ada).id) as connection:
