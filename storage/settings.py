@@ -9,8 +9,11 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
+from urllib.parse import urlsplit
 
+import psycopg
 from dotenv import dotenv_values
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import (
     BeforeValidator,
     Field,
@@ -37,7 +40,9 @@ _DEFAULT_EUR_PER_USD = Decimal("0.8532")
 _DEFAULT_CHF_PER_USD = Decimal("0.7975")
 
 _ORIGIN = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
-_DATABASE_SCHEMES = {"postgresql", "postgres"}
+# One @ at most, after user and password: with others in them, or / ? #, libpq and urllib would take
+# a part of the password for the host, whose name is in many a message.
+_DATABASE_ADDRESS = re.compile(r"postgres(ql)?://([^@/?#]*@)?[^@/?#]*(/[^@?#]*)?(\?[^@#]*)?")
 _VALKEY_SCHEMES = {"valkey", "valkeys", "redis", "rediss", "unix"}
 
 
@@ -172,17 +177,22 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, url: SecretStr | None) -> SecretStr | None:
-        return _with_scheme(url, _DATABASE_SCHEMES, "postgresql://user:password@host:5432/database")
+        if url is not None and not _is_database_address(url.get_secret_value()):
+            raise ValueError(
+                "must look like postgresql://user:password@host:5432/database; in user, password "
+                "and parameters write %25 for %, %40 for @, %2F for /, %3F for ?, %23 for #, …"
+            )
+        return url
 
     @field_validator("valkey_url")
     @classmethod
     def _check_valkey_url(cls, url: SecretStr | None) -> SecretStr | None:
-        return _with_scheme(url, _VALKEY_SCHEMES, "redis://host:6379/0")
+        return _with_form(url, _VALKEY_SCHEMES, "redis://host:6379/0")
 
     @field_validator("smtp_url")
     @classmethod
     def _check_smtp_url(cls, url: SecretStr | None) -> SecretStr | None:
-        return _with_scheme(url, {"smtp", "smtps"}, "smtp://user:password@host:587")
+        return _with_form(url, {"smtp", "smtps"}, "smtp://user:password@host:587")
 
     @field_validator("proxy_url", "dashboard_url")
     @classmethod
@@ -240,9 +250,25 @@ class Settings(BaseSettings):
         return values if own_rates else {"rates_date": _DEFAULT_RATES_DATE, **values}
 
 
-def _with_scheme(url: SecretStr | None, schemes: set[str], example: str) -> SecretStr | None:
-    # not urlsplit: its errors repeat parts of the address
-    if url is not None and url.get_secret_value().partition(":")[0] not in schemes:
+def _is_database_address(url: str) -> bool:
+    """Say whether all who take it apart can: the errors of libpq and urllib repeat parts of it."""
+    try:
+        urlsplit(url)
+        conninfo_to_dict(url)
+    except (ValueError, psycopg.Error):
+        return False
+    return _DATABASE_ADDRESS.fullmatch(url) is not None
+
+
+def _with_form(url: SecretStr | None, schemes: set[str], example: str) -> SecretStr | None:
+    if url is None:
+        return None
+    text = url.get_secret_value()
+    try:
+        is_good = text.partition(":")[0] in schemes and urlsplit(text).port != 0
+    except ValueError:  # its text repeats a part of the address
+        is_good = False
+    if not is_good:
         raise ValueError(f"must look like {example}")
     return url
 

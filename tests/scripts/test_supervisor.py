@@ -315,6 +315,12 @@ def test_a_database_that_is_not_there(refuse):
     assert "hunter2" not in said
 
 
+def test_a_password_that_is_not_written_as_it_must_be(refuse):
+    said = refuse(environment={"METRION_DATABASE_URL": "postgresql://u:hunter2%@127.0.0.1:1/d"})
+    assert said.startswith("metrion: METRION_DATABASE_URL: must look like")
+    assert "hunter2" not in said
+
+
 def test_a_process_that_cannot_start_is_quoted(refuse, database):
     said = refuse(
         "--data-dir",

@@ -1,4 +1,5 @@
 import contextlib
+import traceback
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
@@ -132,6 +133,55 @@ def test_a_bad_value_is_named_and_never_repeated(name: str):
         if name != "REGION":  # a region is no secret, and the message is better with it
             assert SECRET not in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+BAD_ADDRESSES = {
+    "%": f"postgresql://u:{SECRET}%zz@h/db",
+    "%00": f"postgresql://u:{SECRET}%00@h/db",
+    "@": f"postgresql://u:x@{SECRET}@h/db",
+    "/": f"postgresql://u:{SECRET}/x@h/db",
+    "?": f"postgresql://u:{SECRET}?x@h/db",
+    "#": f"postgresql://u:{SECRET}#x@h/db",
+    "[": f"postgresql://u:{SECRET}[x@h/db",
+    "space": f"postgresql://u:{SECRET} x@h/db",
+    "wide": f"postgresql://u:{SECRET}\N{ACCOUNT OF}x@h/db",
+    "bracket": f"postgresql://u:{SECRET}@[::1/db",
+    "parameter": f"postgresql://u@h/db?password={SECRET}%zz",
+    "no-parameter": f"postgresql://u@h/db?{SECRET}",
+}
+
+
+@pytest.mark.parametrize("name", BAD_ADDRESSES)
+def test_an_address_that_the_database_could_not_be_found_by_is_refused_and_not_repeated(name: str):
+    # whoever else takes it apart (libpq, urllib) repeats what it stumbles over
+    with pytest.raises(SettingsError, match=r"METRION_DATABASE_URL: .*write %25 for %") as caught:
+        load_with({"METRION_DATABASE_URL": BAD_ADDRESSES[name]})
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgres://u:p%40%2F%3F%23%25@h/d",
+        "postgresql://u@[::1]:5432/d?sslmode=require",
+        "postgresql://u:p@h1:1,h2:2/d?target_session_attrs=read-write",
+        "postgresql:///d?host=%2Frun&user=u%40server",
+        "postgresql://",
+    ],
+)
+def test_forms_of_the_databases_address(address: str):
+    given = load_with({"METRION_DATABASE_URL": address}).database_url
+    assert given is not None
+    assert given.get_secret_value() == address
+
+
+@pytest.mark.parametrize("name", ["VALKEY_URL", "SMTP_URL"])
+@pytest.mark.parametrize("rest", ["[x@h", "\N{ACCOUNT OF}x@h", "/x@h"])
+def test_other_addresses_that_nobody_could_take_apart(name: str, rest: str):
+    scheme = {"VALKEY_URL": "redis", "SMTP_URL": "smtp"}[name]
+    with pytest.raises(SettingsError, match=f"METRION_{name}: must look like") as caught:
+        load_with({f"METRION_{name}": f"{scheme}://u:{SECRET}{rest}"})
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize(
