@@ -46,20 +46,17 @@ def service_url(settings: Settings, role: str) -> SecretStr:
     """
     administrator = administrator_url(settings).get_secret_value()
     parts = urlsplit(administrator)
-    parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+    # to libpq, unlike to a form, a space is %20 and + is itself
+    parameters = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))
     if role in (parts.username, parameters.get("user")):
         return SecretStr(administrator)
     parameters.pop("user", None)
     parameters.pop("password", None)
     password = read_password(roles_folder(settings), role)
     hosts = parts.netloc.rpartition("@")[2]
-    return SecretStr(
-        urlunsplit(
-            parts._replace(
-                netloc=f"{role}:{quote(password, safe='')}@{hosts}", query=urlencode(parameters)
-            )
-        )
-    )
+    netloc = f"{role}:{quote(password, safe='')}@{hosts}"
+    query = urlencode(parameters, quote_via=quote)
+    return SecretStr(urlunsplit(parts._replace(netloc=netloc, query=query)))
 
 
 def administrator_url(settings: Settings) -> SecretStr:

@@ -24,6 +24,7 @@ def test_a_service_url_has_the_roles_own_name_and_password(database):
         ("postgresql://root:a@h1:1,h2:2/d", "postgresql://metrion_api:p%2Fw@h1:1,h2:2/d"),
         ("postgresql:///d?host=%2Frun&user=root&password=a", "postgresql://metrion_api:p%2Fw@/d?host=%2Frun"),
         ("postgresql://root@[::1]/d?sslmode=require", "postgresql://metrion_api:p%2Fw@[::1]/d?sslmode=require"),
+        ("postgresql://root@h/d?options=-c%20a%3Db+c", "postgresql://metrion_api:p%2Fw@h/d?options=-c%20a%3Db%2Bc"),
         ("postgresql://metrion_api:own@h/d", "postgresql://metrion_api:own@h/d"),
         ("postgresql://h/d?user=metrion_api", "postgresql://h/d?user=metrion_api"),
     ],
