@@ -1,9 +1,10 @@
+import asyncio
 import uuid
 
 import pytest
 
 from storage import roles, sessions
-from storage.codes import issue_code
+from storage.codes import issue_code, try_code
 from storage.database import Database
 from storage.errors import NotFound
 from storage.sessions import (
@@ -89,4 +90,29 @@ async def test_what_nobody_can_use_is_deleted(api, database, new_account, admini
     assert await delete_expired(jobs) == 3
     administrator.execute("UPDATE metrion.codes SET expires_at = now() - interval '25 h'")
     assert await delete_expired(jobs) == 1
+    await jobs.close()
+
+
+async def test_a_code_that_is_issued_meanwhile_is_not_deleted(api, database, administrator):
+    """The row is that of an old code of the same address, which its deletion has found already."""
+
+    def waits():
+        query = (
+            "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+            " AND usename = %s AND wait_event_type = 'Lock'"
+        )
+        return administrator.execute(query, [roles.JOBS]).fetchone() is not None
+
+    async with api.system() as connection:
+        await issue_code(connection, database.keys, "sign_in", "eve@example.com")
+    administrator.execute("UPDATE metrion.codes SET expires_at = now() - interval '25 h'")
+    jobs = Database(database.url(roles.JOBS))
+    async with api.system() as connection:
+        code = (await issue_code(connection, database.keys, "sign_in", "eve@example.com")).code
+        deleting = asyncio.create_task(delete_expired(jobs))
+        while not deleting.done() and not waits():
+            await asyncio.sleep(0.01)
+    assert await deleting == 0
+    async with api.system() as connection:
+        assert await try_code(connection, database.keys, "sign_in", "eve@example.com", code)
     await jobs.close()
