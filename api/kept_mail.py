@@ -6,10 +6,14 @@ Only to whom they are addressed, and only while METRION_SMTP_URL is not set: on 
 from dataclasses import dataclass
 from datetime import datetime
 from email import message_from_bytes
+from email.errors import MessageError
+from email.message import EmailMessage
 from email.policy import default
 from itertools import islice
 from pathlib import Path
 from typing import Final
+
+from storage.addresses import folded
 
 MOST_SHOWN: Final = 50
 _MOST_READ: Final = 1000
@@ -43,14 +47,17 @@ def _read(path: Path, address: str) -> KeptMail | None:
         if path.stat().st_size > _LARGEST_BYTES:
             return None
         message = message_from_bytes(path.read_bytes(), policy=default)
-    except OSError:
+        is_theirs = folded(str(message["To"] or "")) == folded(address)
+        return _shown(path.stem, message) if is_theirs else None
+    except (OSError, MessageError, LookupError, ValueError):
         return None
-    if str(message["To"] or "").casefold() != address.casefold():
-        return None
+
+
+def _shown(name: str, message: EmailMessage) -> KeptMail:
     body = message.get_body(("plain",))
     date = message["Date"]
     return KeptMail(
-        name=path.stem,
+        name=name,
         subject=str(message["Subject"] or ""),
         text="" if body is None else body.get_content().replace("\r\n", "\n"),
         sent_at=None if date is None else date.datetime,

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.errors import HeaderParseError
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
@@ -37,6 +37,9 @@ _MAIL_SECONDS: Final = 30.0  # one try, from connecting to the server's last wor
 _GRACE_SECONDS: Final = 8.0  # what is queued when the process ends
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 _FORM: Final = "METRION_SMTP_URL must look like smtp://user:password@host:587?from=metrion@host"
+
+# What the standard library raises for headers that cannot be parsed, encoded or folded.
+_UNWRITABLE: Final = (MessageError, LookupError, ValueError)
 
 log = logging.getLogger("metrion.mail")
 
@@ -157,7 +160,7 @@ class SmtpServer:
                 )
         except aiosmtplib.SMTPResponseException as error:
             raise MailError(f"the mail server answered {error.code}") from None
-        except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
+        except (aiosmtplib.SMTPException, OSError, *_UNWRITABLE) as error:
             # their words may hold the address or what the server was told
             raise MailError(f"the mail server cannot be used: {type(error).__name__}") from None
 
@@ -238,6 +241,8 @@ class Mailer:
                 await self._transport.send(mail)
             except MailError as error:
                 log.warning("mail not sent", extra={"reason": str(error)})
+            except Exception as error:  # noqa: BLE001 - one mail never ends everybody's
+                log.warning("mail not sent", extra={"reason": type(error).__name__})
             else:
                 return
             if pause is not None:
@@ -246,14 +251,21 @@ class Mailer:
 
 
 def _compose(mail: Mail, sender: str) -> EmailMessage:
+    """Return the mail as a message that can be written; raises MailError if there is none."""
+    try:
+        message = _message(mail, sender)
+        message.as_bytes()  # some headers can be set, but not be written
+    except _UNWRITABLE:
+        raise MailError("the address cannot be written in a mail") from None
+    return message
+
+
+def _message(mail: Mail, sender: str) -> EmailMessage:
     policy = SMTP if mail.to.isascii() else SMTPUTF8
     message = EmailMessage(policy)
     message["From"] = Address("Metrion", addr_spec=sender)
-    try:
-        # Address takes ASCII only; as text a header takes no line breaks either
-        message["To"] = Address(addr_spec=mail.to) if mail.to.isascii() else mail.to
-    except (HeaderParseError, IndexError, ValueError):
-        raise MailError("the address cannot be written in a mail") from None
+    # Address takes ASCII only; as text a header takes no line breaks either
+    message["To"] = Address(addr_spec=mail.to) if mail.to.isascii() else mail.to
     message["Subject"] = mail.subject
     message["Date"] = format_datetime(mail.written_at)
     domain = sender.rpartition("@")[2]

@@ -67,12 +67,13 @@ async def _deliver(database: Database, transport: Transport, mail: WaitingMail) 
                 written_at=mail.created_at,
             )
         )
-    except MailError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, other people's mails go on
+        reason = str(error) if isinstance(error, MailError) else type(error).__name__
         if datetime.now(UTC) - mail.created_at >= LONGEST_WAIT:
-            logger.error("mail given up", extra={"reason": str(error)})  # noqa: TRY400 - no bug
+            logger.error("mail given up", extra={"reason": reason})  # noqa: TRY400 - no bug
             await finish(database, mail, was_sent=False)
         else:
-            logger.warning("mail not sent", extra={"reason": str(error)})
-            await put_off(database, mail, str(error))
+            logger.warning("mail not sent", extra={"reason": reason})
+            await put_off(database, mail, reason)
     else:
         await finish(database, mail, was_sent=True)

@@ -1,6 +1,5 @@
 """Accounts and their Metrion Key: one person, one account, one live token."""
 
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.addresses import checked_email
 from storage.database import Database
 from storage.errors import AlreadyExists, InvalidValue, NotFound
 from storage.identifiers import uuid7
@@ -21,11 +21,6 @@ from storage.single_statements import SingleStatements
 from storage.tokens import new_token
 
 CURRENCIES: Final = ("USD", "EUR", "CHF")
-
-# Only the form: whether mail arrives is found out by sending some.  RFC 5321 bounds the length.
-# What would mean something in a mail's header or in SMTP is left out: RFC 5322 takes it in quotes.
-_EMAIL = re.compile(r"""[^@\s\x00-\x20\x7f<>()\[\],;:"\\]+@[^@\s\x00-\x20\x7f<>()\[\],;:"\\]+""")
-_LONGEST_EMAIL = 254
 
 _LIST = text("SELECT id, email, plan, currency, created_at FROM metrion.list_accounts(:most)")
 _FIND = text("SELECT metrion.account_id_by_email(:email)")
@@ -228,15 +223,3 @@ def _new_token(keys: MasterKeys, account_id: uuid.UUID) -> tuple[uuid.UUID, str,
     token_id, token = uuid7(), new_token()
     sealed = keys.seal(token.encode(), token_binding(account_id, token_id))
     return token_id, token, keys.token_digests(token)[0], sealed
-
-
-def checked_email(email: str) -> str:
-    """Return an address without the spaces around it.
-
-    Raises:
-        InvalidValue: it cannot be one, by its form.
-    """
-    email = email.strip()
-    if len(email) > _LONGEST_EMAIL or _EMAIL.fullmatch(email) is None:
-        raise InvalidValue("this is not an e-mail address")
-    return email

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.addresses import folded
 from storage.errors import TooManyCodes
 from storage.sealing import MasterKeys
 
@@ -80,8 +81,8 @@ async def try_code(
 
 
 def _address_digests(keys: MasterKeys, email: str) -> list[bytes]:
-    return keys.digests("address", email.lower())
+    return keys.digests("address", folded(email))
 
 
 def _code_digests(keys: MasterKeys, purpose: Purpose, email: str, code: str) -> list[bytes]:
-    return keys.digests(f"code {purpose}", f"{code} {email.lower()}")
+    return keys.digests(f"code {purpose}", f"{code} {folded(email)}")

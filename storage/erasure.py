@@ -29,6 +29,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.accounts import get_account
+from storage.addresses import folded
 from storage.database import Database
 from storage.erasure_receipt import write_receipt
 from storage.errors import NotFound, StorageError
@@ -116,7 +117,7 @@ async def request_erasure(connection: AsyncConnection, keys: MasterKeys, region:
         NotFound: there is no such account.
     """
     account = await get_account(connection)
-    addresses = keys.digests("address", account.email.lower())
+    addresses = keys.digests("address", folded(account.email))
     values = {"id": uuid7(), "addresses": addresses, "region": region}
     erasure_id = (await connection.execute(_REQUEST, values)).scalar_one()
     if erasure_id is None:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
+from storage.addresses import folded
 from storage.database import Database, Transaction
 from storage.kept_mails import find_mails
 from storage.sealing import MasterKeys
@@ -44,11 +45,13 @@ _TABLES: Final = text("""
 """)
 _ERASURES: Final = text("""
     SELECT id, account_id, state, requested_at, done_at, last_error FROM metrion.erasures
-    WHERE address = ANY (:addresses) OR account_id = :account OR lower(email) = :needle
+    WHERE address = ANY (:addresses) OR account_id = :account
+        OR lower(email COLLATE "C") = :written
     ORDER BY requested_at
 """)
 _ACCOUNTS: Final = text("""
-    SELECT id, created_at FROM metrion.accounts WHERE id = :account OR lower(email) = :needle
+    SELECT id, created_at FROM metrion.accounts
+    WHERE id = :account OR lower(email COLLATE "C") = :written
 """)
 
 
@@ -85,9 +88,10 @@ async def search_for_erased(
     """
     account = _as_id(subject)
     needle = subject.strip().lower()
-    addresses = keys.digests("address", needle) if keys and account is None else []
+    written = folded(subject.strip())
+    addresses = keys.digests("address", written) if keys and account is None else []
     async with database.system() as connection:
-        known = {"account": account, "needle": needle, "addresses": addresses}
+        known = {"account": account, "written": written, "addresses": addresses}
         erasures = (await connection.execute(_ERASURES, known)).all()
         accounts = (await connection.execute(_ACCOUNTS, known)).all()
         traces = [_of_erasure(row) for row in erasures] + [

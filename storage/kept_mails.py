@@ -9,11 +9,14 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import message_from_string
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import parseaddr, parsedate_to_datetime
 from pathlib import Path
 from typing import Final
+
+from storage.addresses import folded
 
 _MOMENT: Final = "%Y%m%dT%H%M%S.%fZ"
 
@@ -38,12 +41,12 @@ def file_name(written_at: datetime, mail_id: str) -> str:
 
 
 async def find_mails(folder: Path, recipient: str) -> list[KeptMail]:
-    """Return the mails to an address (upper and lower case are the same), the oldest first.
+    """Return the mails to an address, however it is written, the oldest first.
 
     Raises:
         OSError: the folder or a mail cannot be read.
     """
-    return await asyncio.to_thread(_find, folder, recipient.lower())
+    return await asyncio.to_thread(_find, folder, folded(recipient))
 
 
 async def delete_mails(mails: list[KeptMail]) -> None:
@@ -58,7 +61,7 @@ async def delete_mails(mails: list[KeptMail]) -> None:
 
 def _find(folder: Path, recipient: str) -> list[KeptMail]:
     mails = [mail for path in sorted(folder.glob("*.eml")) if (mail := _read(path)) is not None]
-    return [mail for mail in mails if mail.recipient.lower() == recipient]
+    return [mail for mail in mails if folded(mail.recipient) == recipient]
 
 
 def _read(path: Path) -> KeptMail | None:
@@ -88,4 +91,8 @@ def _moment_in_head(head: Message) -> datetime | None:
 
 
 def _text(head: Message, name: str) -> str:
-    return str(make_header(decode_header(head[name] or "")))
+    """Return a field's text; one that cannot be read is nobody's: it must not hide other mails."""
+    try:
+        return str(make_header(decode_header(head[name] or "")))
+    except (MessageError, LookupError, ValueError):
+        return ""

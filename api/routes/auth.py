@@ -27,7 +27,8 @@ from api.fields import Email
 from api.mail import Mail
 from api.routes.account import AccountView, view_account
 from api.services import Services
-from storage.accounts import checked_email, create_account, find_account
+from storage.accounts import create_account, find_account
+from storage.addresses import checked_email
 from storage.codes import CODE_MINUTES, issue_code, try_code
 from storage.errors import AlreadyExists, NotFound
 from storage.sessions import LIFE, create_session, delete_session, list_sessions

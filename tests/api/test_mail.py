@@ -4,16 +4,21 @@ import email
 import email.policy
 import logging
 import socket
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from api import mail
+from api.kept_mail import read_mails
 from api.mail import Folder, Mail, Mailer, MailError, SmtpServer
-from storage.errors import SettingsError
+from storage.addresses import checked_email
+from storage.errors import InvalidValue, SettingsError
 from storage.kept_mails import find_mails
 from storage.settings import Settings
 
@@ -168,6 +173,49 @@ def test_a_url_that_says_something_else_is_refused(url):
 def test_no_secret_is_shown():
     assert "p4ss" not in repr(SmtpServer.parse("smtp://me:p4ss@host"))
     assert "123456" not in repr(LETTER)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.from_regex(r"[^@\s\x00-\x20\x7f]{1,90}@[^@\s\x00-\x20\x7f]{1,90}", fullmatch=True),
+    st.sampled_from(["", "é", "=?x?q??=", "=?utf-8?b?4?="]),
+)
+async def test_what_is_an_address_gets_a_mail_that_is_found_again(tmp_path, address, more):
+    """Or none can be written, and that is said: never anything else, never to somebody else."""
+    folder = tmp_path / str(uuid.uuid4())
+    try:
+        address = checked_email(more + address)
+        await Folder(folder).send(Mail(address, "Your code", "123456"))
+    except (InvalidValue, MailError):
+        assert not folder.exists()
+    else:
+        assert len(await find_mails(folder, address)) == 1
+        assert len(read_mails(folder, address)) == 1
+
+
+class Fickle:
+    """A transport with a defect for one address."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+
+    async def send(self, mail: Mail) -> None:
+        self.tried.append(mail.to)
+        if mail.to == "bad@example.com":
+            raise IndexError("string index out of range")
+
+
+async def test_whatever_one_mail_does_the_others_are_sent(monkeypatch, caplog):
+    monkeypatch.setattr(mail, "_PAUSES_SECONDS", (0, 0))
+    transport = Fickle()
+    mailer = Mailer(transport)
+    async with mailer.running():
+        for address in ("bad@example.com",) * 9 + ("ada@example.com",):
+            mailer.post(Mail(address, "s", "t"))
+    assert transport.tried.count("ada@example.com") == 1
+    assert transport.tried.count("bad@example.com") == 27
+    assert "bad@example.com" not in caplog.text
+    assert {record.reason for record in caplog.records} >= {"IndexError"}
 
 
 async def test_the_queue_has_a_bound(monkeypatch, tmp_path):

@@ -19,12 +19,13 @@ class Post:
     def __init__(self) -> None:
         self.mails: list[Mail] = []
         self.failures = 0
+        self.error: Exception = MailError("the mail server answered 451")
         self.got_one = asyncio.Event()
 
     async def send(self, mail: Mail) -> None:
         if self.failures:
             self.failures -= 1
-            raise MailError("the mail server answered 451")
+            raise self.error
         self.mails.append(mail)
         self.got_one.set()
 
@@ -60,6 +61,17 @@ async def test_mails_are_sent_once_with_all_they_have(jobs):
     assert (mail.to, mail.text, mail.html) == ("ada@example.com", "plain", "<p>rich</p>")
     assert mail.id is not None
     assert mail.written_at < were_put_before, "not when it left"
+
+
+async def test_a_mail_with_a_defect_is_put_off_and_the_others_are_sent(jobs, caplog):
+    post = Post()
+    for number in range(3):
+        await put(jobs, number)
+    post.failures, post.error = 2, IndexError("string index out of range")
+    assert await deliver_some(jobs, post) == 3
+    assert {record.reason for record in caplog.records} == {"IndexError"}
+    assert len(post.mails) == 1
+    assert await deliver_some(jobs, post) == 0, "they are put off"
 
 
 async def test_a_mail_that_fails_is_tried_again_and_sent_once(jobs, monkeypatch, caplog):

@@ -37,6 +37,17 @@ async def test_one_account_to_an_address_whatever_its_case(api, database, new_ac
         assert await accounts.find_account(connection, "bob@example.com") is None
 
 
+async def test_letters_that_only_look_alike_make_another_address(api, database, new_account):
+    """Mail to them goes to somebody else."""
+    ken = await new_account(email="ken@github.com")
+    for other in ("ken@g\u0130thub.com", "\u212aen@github.com", "ken@g\u0131thub.com"):
+        async with api.system() as connection:
+            assert await accounts.find_account(connection, other) is None
+        assert (await accounts.create_account(api, database.keys, other)).id != ken.id
+        async with api.system() as connection:
+            assert await accounts.find_account(connection, other) != ken.id
+
+
 async def test_what_is_no_address_is_refused(api, database):
     wrong = ["", "ann", "@", "a@", "@b", "a b@c", "a@b@c", "a\n@b", "a\0@b", "x" * 250 + "@b.org"]
     for email in wrong:

@@ -28,6 +28,21 @@ async def test_a_code_knows_its_account(api, database, new_account):
     assert (await issue(api, database.keys, email="eve@example.com")).account_id is None
 
 
+async def test_who_only_looks_alike_gets_no_code_for_the_account(api, database, new_account):
+    ken = await new_account(email="ken@github.com")
+    for other in ("ken@g\u0130thub.com", "\u212aen@github.com"):
+        async with api.system() as connection:
+            issued = await issue_code(connection, database.keys, "sign_in", other)
+            assert issued.account_id is None
+        async with api.system() as connection:
+            assert not await try_code(
+                connection, database.keys, "sign_in", "ken@github.com", issued.code
+            )
+    async with api.system() as connection:
+        issued = await issue_code(connection, database.keys, "sign_in", "KEN@GitHub.com")
+    assert issued.account_id == ken.id
+
+
 async def test_purposes_do_not_mix(api, database):
     sign_in = await issue(api, database.keys)
     deletion = await issue(api, database.keys, "deletion")

@@ -52,6 +52,17 @@ async def test_what_is_no_mail_is_no_error(tmp_path, content):
     assert all(mail.written_at.year >= 2025 for mail in found)
 
 
+async def test_what_cannot_be_read_hides_no_others(tmp_path):
+    (tmp_path / "0.eml").write_text("To: éa@b=?x?q??=\n\nx")
+    path = keep(tmp_path, "1.eml", "ada@example.com")
+    assert [mail.path for mail in await find_mails(tmp_path, "ada@example.com")] == [path]
+
+
+async def test_who_only_looks_alike_is_somebody_else(tmp_path):
+    keep(tmp_path, "1.eml", "\u212aen@example.com", SMTPUTF8)
+    assert await find_mails(tmp_path, "ken@example.com") == []
+
+
 async def test_when_it_was_written_is_known_to_the_microsecond(tmp_path):
     """Its header knows seconds only."""
     moment = WRITTEN_AT + timedelta(hours=1, microseconds=7)
