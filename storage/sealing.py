@@ -22,7 +22,8 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, cast
+from time import monotonic
+from typing import Final, NamedTuple, Self, cast
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -38,6 +39,8 @@ _HEADER = struct.Struct(">cBI")
 _LENGTH = struct.Struct(">I")
 _MAGIC, _VERSION = b"M", 1
 _NONCE_BYTES, _TAG_BYTES = 12, 16
+RETRY_SECONDS: Final = 1.0
+"""How soon a master key file that could not be read is tried again, if it has not changed."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +78,8 @@ class MasterKeys:
 
     A ring that was loaded from a file follows it: each use looks whether the file was replaced (one
     `stat`, about 1 µs), so every process goes over to a new key by itself and at once. A file that
-    became unusable changes nothing and is complained about in the log.
+    became unusable changes nothing and is complained about in the log; it is tried again when it
+    changes, and every second: what kept it from being read may be over without a trace in it.
     """
 
     def __init__(self, keys: Mapping[int, bytes], active: int) -> None:
@@ -87,6 +91,7 @@ class MasterKeys:
         self._ring = _Ring(MasterKeyDocument(active, keys))
         self._file: Path | None = None
         self._seen: _FileState | None = None
+        self._refused: _Refusal | None = None
 
     def __repr__(self) -> str:
         return f"MasterKeys(active={self.active}, ids={sorted(self._ring.sealers)})"
@@ -192,14 +197,22 @@ class MasterKeys:
     def _current(self) -> "_Ring":
         """Return the ring as its file has it now."""
         if self._file is not None and (state := _state_of(self._file)) != self._seen:
-            self._seen = state
-            try:
-                self._ring = _Ring(master_key_file.read(self._file))
-            except MasterKeyError as error:
-                _log.error("going on with the master keys read before: %s", error)
-            else:
-                _log.info("master keys read again: %r", self)
+            self._read_again(self._file, state)
         return self._ring
+
+    def _read_again(self, path: Path, state: "_FileState | None") -> None:
+        before = self._refused
+        if before is not None and before.state == state and monotonic() < before.until:
+            return
+        try:
+            self._ring = _Ring(master_key_file.read(path))
+        except MasterKeyError as error:
+            self._refused = _Refusal(state, str(error), monotonic() + RETRY_SECONDS)
+            if before is None or (before.state, before.reason) != (state, str(error)):
+                _log.error("going on with the master keys read before: %s", error)
+        else:
+            self._seen, self._refused = state, None
+            _log.info("master keys read again: %r", self)
 
 
 class _Ring:
@@ -214,16 +227,25 @@ class _Ring:
         self.digest_keys = [_subkey(keys[key_id], b"metrion token digest v1") for key_id in order]
 
 
-type _FileState = tuple[int, int, int]
+type _FileState = tuple[int, int, int, int]
+
+
+class _Refusal(NamedTuple):
+    """A file that could not be used, and why."""
+
+    state: _FileState | None
+    reason: str
+    until: float
+    """When it is tried again, even if it has not changed."""
 
 
 def _state_of(path: Path) -> _FileState | None:
-    """Return what changes when a file is replaced; None: it is not there."""
+    """Return what changes when a file, or who may read it, changes; None: it is not there."""
     try:
         status = os.stat(path)  # noqa: PTH116 - Path.stat takes twice the time
     except OSError:
         return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def sealed_under(key_id: int) -> bytes:

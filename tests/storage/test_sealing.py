@@ -1,6 +1,8 @@
 import base64
+import errno
 import hashlib
 import json
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from storage import master_key_file
+from storage import master_key_file, sealing
 from storage.errors import AlreadyExists, MasterKeyError, SealingError
 from storage.sealing import Binding, MasterKeys, sealed_under
 from storage.settings import Settings
@@ -266,6 +268,49 @@ def test_a_file_that_became_unusable_changes_nothing(
     path.chmod(0o600)
     master_key_file.add_key(path)
     assert ring.active == 2
+
+
+def test_who_does_what_the_complaint_says_is_heard(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "master.key"
+    ring = MasterKeys.create(path)
+    keys = master_key_file.read(path).keys
+    path.unlink()
+    path.write_text(document({**keys, 2: KEYS[2]}, active=2))
+    path.chmod(0o644)
+    assert ring.active == 1
+    assert f"chmod 600 {path}" in caplog.text
+    time.sleep(0.05)  # the file system's clock ticks every few milliseconds
+    path.chmod(0o600)
+    assert ring.active == 2  # at once: chmod changes the file's state
+
+
+def test_what_could_not_be_read_is_read_again_after_a_pause_and_complained_about_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "master.key"
+    ring = MasterKeys.create(path)
+    tries = 0
+
+    def fail(_: Path) -> str:
+        nonlocal tries
+        tries += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    now = 1000.0
+    monkeypatch.setattr(sealing, "monotonic", lambda: now)
+    master_key_file.add_key(path)
+    with monkeypatch.context() as without_files:
+        without_files.setattr("storage.private_files.read", fail)
+        for tried in (1, 1, 2, 2):
+            assert [ring.active for _ in range(5)] == [1] * 5
+            assert tries == tried
+            now += sealing.RETRY_SECONDS / 2
+    now += sealing.RETRY_SECONDS
+    assert ring.active == 2
+    (complaint,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert complaint.message.endswith(f"{path} cannot be used: Too many open files")
 
 
 def test_a_ring_from_the_environment_follows_nothing(tmp_path: Path):
