@@ -124,6 +124,8 @@ async def change_rule(
     What it reached is forgotten, so it may be reached anew; when it was mailed is not: each level
     stays at one mail in 24 hours. A name is only a name.
 
+    `now`: the database's clock, by which it is looked for, unless told.
+
     Raises:
         NotFound: the account has no such rule.
         InvalidValue: it cannot be watched.
@@ -132,7 +134,7 @@ async def change_rule(
     before = await get_rule(connection, rule_id, for_update=True)
     anew = before.paused != paused or _watched(before.definition) != _watched(definition)
     forgotten: dict[str, Any] = (
-        {"level": "none", "waiting": "none", "look_at": now or datetime.now(UTC)} if anew else {}
+        {"level": "none", "waiting": "none", "look_at": now or func.now()} if anew else {}
     )
     await connection.execute(
         update(alert_rules)

@@ -83,14 +83,14 @@ class RejectedRecords:
                     draft.rename(path)
 
     def prune(self) -> None:
-        """Delete what has been kept for `KEEP_DAYS` days.
+        """Delete what was kept `KEEP_DAYS` days ago, from that day's beginning on, or before.
 
         Raises:
             OSError: it cannot be deleted.
         """
-        oldest = datetime.now(UTC).date() - timedelta(days=KEEP_DAYS)
+        too_old = datetime.now(UTC).date() - timedelta(days=KEEP_DAYS)
         for path in self._folder.glob(f"*{_SUFFIX}"):
-            if _day_of(path) < oldest:
+            if _day_of(path) <= too_old:
                 path.unlink(missing_ok=True)
         for draft in self._folder.glob(f"*{_DRAFT_SUFFIX}"):  # of a process that died
             if _age_seconds(draft) > _DRAFT_SECONDS:

@@ -3,6 +3,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from unittest.mock import Mock
 
 import pytest
 
@@ -103,6 +104,20 @@ async def test_an_edit_is_looked_at_anew_and_a_name_is_only_a_name(api, new_acco
     with pytest.raises(InvalidValue):
         await change(replace(BUDGET, threshold=Decimal(0)))
     assert (await change(BUDGET, paused=True)).paused
+
+
+async def test_an_edit_is_looked_at_within_seconds_whatever_the_apis_clock_says(
+    api, new_account, administrator, jobs, monkeypatch
+):
+    account = await new_account()
+    rule = await create(api, account)
+    administrator.execute("UPDATE metrion.alert_rules SET look_at = NULL")
+    in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
+    monkeypatch.setattr(alerts, "datetime", Mock(now=lambda _: in_a_minute))
+    async with api.account(account.id) as connection:
+        await change_rule(connection, rule.id, replace(BUDGET, threshold=Decimal(20)), paused=False)
+    due = jobs.execute("SELECT account_id FROM metrion.accounts_to_judge(0)").fetchall()
+    assert due == [(account.id,)]
 
 
 async def test_a_test_is_mailed_once_in_12_hours(api, new_account, writer, log_row):

@@ -30,7 +30,7 @@ def test_no_more_than_their_bound(tmp_path, monkeypatch):
 
 def test_not_for_long(tmp_path):
     today = datetime.now(UTC).date()
-    for days in (0, 7, 8, 400):
+    for days in (0, 6, 7, 400):
         (tmp_path / f"{today - timedelta(days=days)}.jsonl").write_text("{}\n")
     (tmp_path / "notes.jsonl").write_text("somebody's")
     (tmp_path / f"{today}.new").write_text("of a process that died")
@@ -39,7 +39,7 @@ def test_not_for_long(tmp_path):
     records.prune()
     assert {path.stem for path in tmp_path.iterdir()} == {
         str(today),
-        str(today - timedelta(days=7)),
+        str(today - timedelta(days=6)),
         "notes",
     }
     RejectedRecords(tmp_path / "none").prune()
