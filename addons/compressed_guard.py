@@ -2,12 +2,29 @@
 
 A key cannot be blotted out of compressed bytes, so such an answer is broken off. Bytes pass once
 what they unpack to has been looked at, and are held back while that ends with what may be the key's
-beginning. What no decoder here can read passes as it is: no client of ours can read it either.
+beginning. They are also looked at as they are: an answer may only say that it is compressed, and
+its client show it all the same. What is packed in a way that no decoder here can read passes.
 """
 
-from addons.exchange import KeyFilter
+import copy
+
+from addons.exchange import Headers, KeyFilter
 from addons.outcome import provider_error
 from addons.usage.inflate import InflateError, Inflater
+
+
+def coding_of(headers: Headers) -> str:
+    """How an answer is packed, of all its `Content-Encoding` (RFC 9110 section 8.4).
+
+    Args:
+        headers: names in lower case.
+
+    Returns:
+        One coding, or several joined by commas, in lower case; empty if there is none.
+    """
+    said = b",".join([value for name, value in headers if name == b"content-encoding"])
+    codings = [coding.strip() for coding in said.decode("latin-1").lower().split(",")]
+    return ", ".join([coding for coding in codings if coding not in ("", "identity")])
 
 
 class CompressedKeyGuard:
@@ -15,55 +32,68 @@ class CompressedKeyGuard:
 
     Args:
         guard: knows the key; nothing was fed to it.
-        encoding: the answer's `Content-Encoding`.
+        coding: the answer's, see `coding_of`.
     """
 
-    __slots__ = ("_guard", "_held", "_inflater")
+    __slots__ = ("_as_it_is", "_held", "_inflater", "_unpacked")
 
-    def __init__(self, guard: KeyFilter, encoding: str) -> None:
-        self._guard = guard
+    def __init__(self, guard: KeyFilter, coding: str) -> None:
+        self._unpacked = guard
+        self._as_it_is = copy.copy(guard)
         self._held = b""
         self._inflater: Inflater | None = None
         try:
-            self._inflater = Inflater(encoding.strip().lower())
+            self._inflater = Inflater(coding)
         except InflateError:
             self._inflater = None
 
     @property
     def has_blotted(self) -> bool:
         """The key was in the answer."""
-        return self._guard.has_blotted
+        return self._unpacked.has_blotted or self._as_it_is.has_blotted
 
     @property
     def is_holding(self) -> bool:
         """Bytes are held back."""
-        return bool(self._held)
+        return bool(self._held) or self._as_it_is.is_holding
 
     def blot(self, data: bytes) -> bytes:
         """A whole value without the key in it; not compressed."""
-        return self._guard.blot(data)
+        return self._unpacked.blot(data)
 
     def feed(self, data: bytes) -> bytes:
         """The next compressed bytes that may pass.
 
         Raises:
-            Refused: 502, the key is in them.
+            Refused: 502, the key is in what they unpack to.
+        """
+        self._held += data
+        self._unpack(data)
+        if self._inflater is not None and self._unpacked.is_holding:
+            return b""
+        return self._as_it_is.feed(self._released())
+
+    def finish(self) -> bytes:
+        """What was held back at the end of a body."""
+        return self._as_it_is.feed(self._released()) + self._as_it_is.finish()
+
+    def _unpack(self, data: bytes) -> None:
+        """Look at what the next bytes unpack to, as long as they do.
+
+        Raises:
+            Refused: 502, the key is in it.
         """
         if self._inflater is None:
-            return data
-        self._held += data
+            return
         try:
             for piece in self._inflater.feed(data):
-                self._guard.feed(piece)
-                if self._guard.has_blotted:
+                self._unpacked.feed(piece)
+                if self._unpacked.has_blotted:
                     self._held = b""
                     raise provider_error("it repeats the key, compressed")
         except InflateError:
             self._inflater = None
-            return self.finish()
-        return b"" if self._guard.is_holding else self.finish()
 
-    def finish(self) -> bytes:
-        """What was held back at the end of a body."""
+    def _released(self) -> bytes:
         held, self._held = self._held, b""
         return held

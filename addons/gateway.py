@@ -24,7 +24,7 @@ from addons.admission import Admission
 from addons.answers import Answer
 from addons.body_budget import BodyBudget
 from addons.body_checker import BodyChecker
-from addons.compressed_guard import CompressedKeyGuard
+from addons.compressed_guard import CompressedKeyGuard, coding_of
 from addons.credentials import choose_mode, label, take_credentials
 from addons.exchange import Exchange, Headers, Marks, Mode
 from addons.framing import RequestHead
@@ -231,11 +231,11 @@ class Gateway:
                 kept = [header for header in kept if header[0] != b"content-length"]
             else:
                 exchange.usage_filter = None
-        encoding = values.get(b"content-encoding", b"identity").decode("latin-1")
-        if exchange.guard and encoding.lower() != "identity":
-            exchange.guard = CompressedKeyGuard(exchange.guard, encoding)
+        coding = coding_of(kept) if b"content-encoding" in values else ""
+        if exchange.guard and coding:
+            exchange.guard = CompressedKeyGuard(exchange.guard, coding)
         if exchange.route:
-            exchange.meter = Meter(exchange.route.endpoint.flavour, content_type, encoding)
+            exchange.meter = Meter(exchange.route.endpoint.flavour, content_type, coding)
         kept.append((b"x-metrion-request-id", exchange.id.encode()))
         if exchange.cache:
             self._cache.begin(exchange, kept)

@@ -1,6 +1,7 @@
 """The rules of a request's way: credentials, headers, bodies, own answers, CORS, rows."""
 
 import contextlib
+import gzip
 import json
 import socket
 import uuid
@@ -18,6 +19,7 @@ FREE_TOKEN = "sk-metrion-" + "f" * 32
 AWAY_TOKEN = "sk-metrion-" + "a" * 32
 UNKNOWN_TOKEN = "sk-metrion-" + "00" * 16
 PATH = "/api/proxy/openai/v1/chat/completions"
+KEY = b"sk-REAL-openai-CANARYCANARY0123456789"
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 
 # One POST endpoint of each provider, with a body that it takes.
@@ -368,6 +370,27 @@ def test_a_key_that_is_echoed_in_a_compressed_answer_is_not_given_away(
         assert (row["status"], row["outcome"]) == (502, "upstream_closed")
         assert "compressed" in row["error"]
         assert "sk-REAL" not in str(row)
+
+
+@pytest.mark.parametrize("encoding", [b"", b"none", b"gzip", b"identity"])
+def test_a_key_in_a_plain_answer_that_names_an_encoding_is_blotted(
+    proxy, client, chat, provider, encoding
+):
+    said = b'{"error": {"message": "Incorrect API key provided: %b."}}'
+    head = b"HTTP/1.1 401 No\r\nContent-Type: application/json\r\nContent-Encoding: %b\r\n\r\n"
+    provider.scripts[b"coded"] = [head % encoding + said % KEY]
+    client.request(PATH, chat(), {"x-fake-script": "coded"})
+    assert client.response()[2] == said % (b"*" * len(KEY))
+    assert "CANARY" not in str(proxy.rows.wait(1))
+
+
+def test_an_answer_is_unpacked_whichever_of_its_fields_says_how(proxy, client, chat, provider):
+    coded = b"Content-Encoding: gzip\r\nContent-Encoding: identity\r\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%b\r\n" % coded
+    provider.scripts[b"coded"] = [head + gzip.compress(KEY)]
+    client.request(PATH, chat(), {"x-fake-script": "coded"})
+    client.file.read()
+    assert "compressed" in proxy.rows.wait(1)[0]["error"]
 
 
 # ---- CORS -----------------------------------------------------------------------------------
