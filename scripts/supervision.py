@@ -15,6 +15,7 @@ FIRST_DELAY_SECONDS: Final = 0.2
 LONGEST_DELAY_SECONDS: Final = 10.0
 STEADY_SECONDS: Final = 30.0
 """Who has run this long starts again at once: what killed it is not its start."""
+NOTE_AGAIN_SECONDS: Final = 5.0
 
 _PROBE_SECONDS = 0.05
 _PROBE_TIMEOUT_SECONDS = 5.0
@@ -264,11 +265,35 @@ class Fleet:
             raise _first(errors) from None
 
     async def keep_running(self, when_started: Callable[[], None]) -> None:
-        """Start again whatever ends, until cancelled; `when_started` is called after each start."""
+        """Start again whatever ends, until cancelled.
+
+        `when_started` is called soon after each start, to note what runs now; if it raises OSError
+        (the disk is full) nobody is stopped for that, and it is called again until it has worked.
+        """
+        started = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._note(started, when_started))
             for group in self._groups:
                 for program in group:
-                    tasks.create_task(keep_running(program, self._console, when_started))
+                    tasks.create_task(keep_running(program, self._console, started.set))
+
+    async def _note(self, started: asyncio.Event, when_started: Callable[[], None]) -> None:
+        has_complained = False
+        while True:
+            await started.wait()
+            started.clear()
+            try:
+                when_started()
+                has_complained = False
+            except OSError as error:
+                if not has_complained:
+                    reason = error.strerror or error
+                    self._console.complain(
+                        f"what runs now cannot be noted ({reason}); that is tried until it works"
+                    )
+                has_complained = True
+                started.set()
+                await asyncio.sleep(NOTE_AGAIN_SECONDS)
 
     async def stop(self) -> None:
         """Stop everything, the last group first."""

@@ -1,6 +1,7 @@
 """Keeping programs running, shown on small programs of the shell and Python."""
 
 import asyncio
+import errno
 import itertools
 import os
 import signal
@@ -127,9 +128,9 @@ async def test_a_program_that_does_not_exist(heard: Heard):
 
 
 async def test_a_child_that_inherits_the_pipes_does_not_hide_the_end(heard: Heard):
-    one = child(heard, "sleep 1 & echo up")
+    one = child(heard, "sleep 5 & echo up")
     await one.start()
-    async with asyncio.timeout(0.9):
+    async with asyncio.timeout(4):
         assert await one.ended() == "status 0"
     await one.start()  # and again
     await one.ended()
@@ -231,6 +232,35 @@ async def test_what_dies_is_started_again_and_others_do_not_notice(heard: Heard)
     assert seen[0]["two"] == before["two"]
     await heard.until("one has ended (killed by SIGKILL); it starts again in 0.2 s")
     await fleet.stop()
+
+
+async def test_what_cannot_be_noted_stops_nobody_and_is_noted_later(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(supervision, "NOTE_AGAIN_SECONDS", 0.01)
+    fleet = Fleet(heard.console)
+    await fleet.start(child(heard, POLITE, name="one"), child(heard, POLITE, name="two"), seconds=9)
+    before = fleet.pids
+    tried: list[dict[str, int]] = []
+
+    def note() -> None:
+        tried.append(fleet.pids)
+        if len(tried) <= 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with asyncio.TaskGroup() as tasks:
+        keeping = tasks.create_task(fleet.keep_running(note))
+        os.kill(before["one"], signal.SIGKILL)
+        await eventually(lambda: len(tried) == 4)
+        await asyncio.sleep(0.1)
+        assert len(tried) == 4  # it is noted
+        keeping.cancel()
+    assert tried[3]["one"] != before["one"]
+    assert fleet.pids["two"] == before["two"]
+    await heard.until("cannot be noted (No space left on device)")
+    await fleet.stop()
+    await asyncio.to_thread(heard.console.close)
+    assert heard.said().count("cannot be noted") == 1
 
 
 async def test_who_dies_at_once_is_started_less_and_less_often(
