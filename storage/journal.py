@@ -14,7 +14,7 @@ sends rows on. `append` is a `pwrite` into the page cache, a few microseconds:
 
 A segment is written to for `_SEGMENT_SECONDS` at most, and removed when all is acknowledged. Locked
 (`flock`) by its writer as long as that lives, it is a header (magic, and the offset up to which
-records are acknowledged; 8 bytes each), then records (length, CRC-32, bytes).
+records are acknowledged; 8 bytes each), then records (see `storage.journal_records`).
 """
 
 import fcntl
@@ -23,18 +23,14 @@ import os
 import struct
 import threading
 import time
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.errors import SettingsError
-
-MAX_RECORD_BYTES = 256 * 1024
+from storage.journal_records import MAX_RECORD_BYTES, READ_BYTES, framed, records_in, scan
 
 _MAGIC = b"METRION1"
 _HEADER = struct.Struct("<8sQ")
-_RECORD = struct.Struct("<II")
-_READ_BYTES = 2 * MAX_RECORD_BYTES
 _SUFFIX = ".journal"
 _DRAFT_SUFFIX = ".new"
 _DRAFT_SECONDS = 60.0
@@ -139,20 +135,20 @@ class Journal:
 
     def append(self, record: bytes) -> bool:
         """Take a record; False if it cannot be kept (it is counted then, and logged)."""
-        framed = _RECORD.pack(len(record), zlib.crc32(record)) + record
+        data = framed(record)
         with self._lock:
-            if len(record) > MAX_RECORD_BYTES:
+            if not 0 < len(record) <= MAX_RECORD_BYTES:
                 return self._drop(f"a record has {len(record)} bytes")
-            if self._bytes + len(framed) > self._max_bytes:
+            if self._bytes + len(data) > self._max_bytes:
                 return self._drop(f"the journal has reached its bound of {self._max_bytes} bytes")
             try:
-                segment = self._writable(len(framed))
-                self._write(segment, framed)
+                segment = self._writable(len(data))
+                self._write(segment, data)
             except OSError as error:
                 return self._drop(error.strerror or str(error))
-            segment.size += len(framed)
+            segment.size += len(data)
             segment.records += 1
-            self._bytes += len(framed)
+            self._bytes += len(data)
             return True
 
     def sync(self) -> None:
@@ -202,8 +198,8 @@ class Journal:
             if start >= size:
                 self._remove(segment)
                 continue
-            chunk = os.pread(segment.descriptor, min(_READ_BYTES, size - start), start)
-            records, read = _records_in(chunk, limit)
+            chunk = os.pread(segment.descriptor, min(READ_BYTES, size - start), start)
+            records, read = records_in(chunk, limit)
             if records:
                 return Batch(records, segment, start + read)
             self._give_up_rest(segment, start)
@@ -281,12 +277,12 @@ class Journal:
             raise
         return _Segment(path, descriptor)
 
-    def _write(self, segment: _Segment, framed: bytes) -> None:
+    def _write(self, segment: _Segment, data: bytes) -> None:
         """Write a whole record, or none: what is left of half a record is cut off again."""
         written = 0
         try:
-            while written < len(framed):
-                written += os.pwrite(segment.descriptor, framed[written:], segment.size + written)
+            while written < len(data):
+                written += os.pwrite(segment.descriptor, data[written:], segment.size + written)
         except OSError:
             if written:
                 os.ftruncate(segment.descriptor, segment.size)
@@ -310,11 +306,11 @@ class Journal:
         file_bytes = os.fstat(descriptor).st_size
         if not _HEADER.size <= acknowledged <= file_bytes:
             acknowledged = _HEADER.size
-        end, count = _scan(descriptor, acknowledged)
+        end, count = scan(descriptor, acknowledged)
         if not count and end < file_bytes:
             # Perhaps it is the header that is damaged: what is read twice changes nothing.
             acknowledged = _HEADER.size
-            end, count = _scan(descriptor, acknowledged)
+            end, count = scan(descriptor, acknowledged)
         rest = file_bytes - end
         if rest > 0:
             _log.warning("%s is cut off or damaged: %d bytes cannot be read", path.name, rest)
@@ -362,33 +358,6 @@ def look_at(path: Path) -> tuple[bool, int]:
             is_owned = True
         magic, acknowledged = _HEADER.unpack(file.read(_HEADER.size).ljust(_HEADER.size, b"\0"))
         return is_owned, max(size - acknowledged, 0) if magic == _MAGIC else size
-
-
-def _records_in(chunk: bytes, limit: int) -> tuple[list[bytes], int]:
-    """Cut whole, undamaged records off the beginning; return them and how long they were."""
-    records: list[bytes] = []
-    place = 0
-    while len(records) < limit and place + _RECORD.size <= len(chunk):
-        length, checksum = _RECORD.unpack_from(chunk, place)
-        start = place + _RECORD.size
-        record = chunk[start : start + length]
-        if length > MAX_RECORD_BYTES or len(record) < length or zlib.crc32(record) != checksum:
-            break
-        records.append(record)
-        place = start + length
-    return records, place
-
-
-def _scan(descriptor: int, start: int) -> tuple[int, int]:
-    """Return where the whole records after `start` end, and how many they are."""
-    count = 0
-    while True:
-        chunk = os.pread(descriptor, _READ_BYTES, start)
-        records, read = _records_in(chunk, _READ_BYTES)
-        if not records:
-            return start, count
-        start += read
-        count += len(records)
 
 
 def _remove_stale_draft(path: Path) -> None:

@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from storage.errors import SettingsError
-from storage.journal import MAX_RECORD_BYTES, Journal, look_at
+from storage.journal import Journal, look_at
+from storage.journal_records import MAX_RECORD_BYTES
 
 HEADER_BYTES = 16
 FRAME_BYTES = 8
@@ -46,7 +47,7 @@ def segments(folder: Path) -> list[Path]:
 
 def test_records_come_out_as_they_went_in(tmp_path):
     journal = Journal(tmp_path)
-    records = [b"", b"one", bytes(range(256)), b"x" * MAX_RECORD_BYTES]
+    records = [b"1", b"one", bytes(range(256)), b"x" * MAX_RECORD_BYTES]
     assert all(journal.append(record) for record in records)
     assert journal.queued == 4
     assert journal.size_bytes == HEADER_BYTES + sum(FRAME_BYTES + len(r) for r in records)
@@ -167,6 +168,7 @@ def test_a_journal_that_was_closed_leaves_what_was_not_sent(tmp_path):
     assert drain(reopened(tmp_path)) == [b"2", b"3"]
 
 
+@example(cut=400, junk=bytes(4096))  # what a power cut often leaves
 @given(cut=st.integers(0, 400), junk=st.binary(max_size=40))
 def test_a_torn_or_damaged_tail_costs_only_itself(tmp_path_factory, cut, junk):
     folder = tmp_path_factory.mktemp("journal")
@@ -219,10 +221,12 @@ def test_at_its_bound_it_refuses_loudly_and_goes_on_when_there_is_room(tmp_path,
     assert journal.append(b"x" * 100)
 
 
-def test_a_record_that_is_too_long_is_refused(tmp_path):
+@pytest.mark.parametrize("size", [0, MAX_RECORD_BYTES + 1])
+def test_a_record_that_is_too_long_or_empty_is_refused(tmp_path, caplog, size):
     journal = Journal(tmp_path)
-    assert not journal.append(b"x" * (MAX_RECORD_BYTES + 1))
+    assert not journal.append(b"x" * size)
     assert journal.dropped == 1
+    assert f"a record has {size} bytes" in caplog.text
     assert not segments(tmp_path)
 
 
@@ -418,6 +422,20 @@ def test_what_cannot_be_read_any_more_is_given_up_loudly(tmp_path, caplog):
     assert journal.queued == 0
     assert journal.append(b"3")
     assert drain(journal) == [b"3"]
+
+
+@pytest.mark.parametrize("zeros", [8, 24, 4096])
+def test_zeros_are_no_records(tmp_path, caplog, zeros):
+    dead = Journal(tmp_path)
+    dead.append(b"1")
+    crash(dead)
+    path = segments(tmp_path)[0]
+    path.write_bytes(path.read_bytes() + bytes(zeros))
+    journal = reopened(tmp_path)
+    assert journal.queued == 1
+    assert f"cut off or damaged: {zeros} bytes cannot be read" in caplog.text
+    assert drain(journal) == [b"1"]
+    assert not segments(tmp_path)
 
 
 @pytest.mark.parametrize("acknowledged", [0, 17, 50, 2**40, 2**64 - 1])
