@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.errors import SettingsError
-from storage.journal_records import MAX_RECORD_BYTES, READ_BYTES, framed, records_in, scan
+from storage.journal_records import MAX_RECORD_BYTES, READ_BYTES, framed, read_at, records_in, scan
 
 _MAGIC = b"METRION1"
 _HEADER = struct.Struct("<8sQ")
@@ -181,7 +181,11 @@ class Journal:
         return sum(self._adopt_file(path) for path in others)
 
     def read(self, limit: int) -> Batch | None:
-        """Return up to `limit` of the oldest records; None if there are none."""
+        """Return up to `limit` of the oldest records; None if there are none.
+
+        Raises:
+            OSError: another time they may be read.
+        """
         while True:
             with self._lock:
                 if self._current is not None and self._current.is_old:
@@ -198,7 +202,7 @@ class Journal:
             if start >= size:
                 self._remove(segment)
                 continue
-            chunk = os.pread(segment.descriptor, min(READ_BYTES, size - start), start)
+            chunk = read_at(segment.descriptor, min(READ_BYTES, size - start), start)
             records, read = records_in(chunk, limit)
             if records:
                 return Batch(records, segment, start + read)
@@ -294,31 +298,16 @@ class Journal:
         except OSError:
             return False  # just sent and removed by its owner
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_there = path.stat().st_ino == os.fstat(descriptor).st_ino
-            magic, acknowledged = _HEADER.unpack(os.pread(descriptor, _HEADER.size, 0))
+            segment = _taken_over(path, descriptor)
         except (OSError, struct.error):
-            os.close(descriptor)  # its owner lives, or it is gone, or it has no header
-            return False
-        if not is_there or magic != _MAGIC:
+            segment = None  # its owner lives, or it has no header, or another time it can be read
+        if segment is None:
             os.close(descriptor)
             return False
-        file_bytes = os.fstat(descriptor).st_size
-        if not _HEADER.size <= acknowledged <= file_bytes:
-            acknowledged = _HEADER.size
-        end, count = scan(descriptor, acknowledged)
-        if not count and end < file_bytes:
-            # Perhaps it is the header that is damaged: what is read twice changes nothing.
-            acknowledged = _HEADER.size
-            end, count = scan(descriptor, acknowledged)
-        rest = file_bytes - end
-        if rest > 0:
-            _log.warning("%s is cut off or damaged: %d bytes cannot be read", path.name, rest)
-        segment = _Segment(path, descriptor, end, acknowledged, synced=end, records=count)
         with self._lock:
             self._segments.insert(0, segment)
             self._segments.sort(key=lambda each: each.path.name)
-            self._bytes += end
+            self._bytes += segment.size
         return True
 
     def _give_up_rest(self, segment: _Segment, start: int) -> None:
@@ -358,6 +347,31 @@ def look_at(path: Path) -> tuple[bool, int]:
             is_owned = True
         magic, acknowledged = _HEADER.unpack(file.read(_HEADER.size).ljust(_HEADER.size, b"\0"))
         return is_owned, max(size - acknowledged, 0) if magic == _MAGIC else size
+
+
+def _taken_over(path: Path, descriptor: int) -> _Segment | None:
+    """Lock the segment of a process that is no more and see what is in it; None if it is none.
+
+    Raises:
+        OSError, struct.error: it cannot be locked or read, or has no header.
+    """
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    is_there = path.stat().st_ino == os.fstat(descriptor).st_ino
+    magic, acknowledged = _HEADER.unpack(os.pread(descriptor, _HEADER.size, 0))
+    if not is_there or magic != _MAGIC:
+        return None
+    file_bytes = os.fstat(descriptor).st_size
+    if not _HEADER.size <= acknowledged <= file_bytes:
+        acknowledged = _HEADER.size
+    end, count = scan(descriptor, acknowledged)
+    if not count and end < file_bytes:
+        # Perhaps it is the header that is damaged: what is read twice changes nothing.
+        acknowledged = _HEADER.size
+        end, count = scan(descriptor, acknowledged)
+    rest = file_bytes - end
+    if rest > 0:
+        _log.warning("%s is cut off or damaged: %d bytes cannot be read", path.name, rest)
+    return _Segment(path, descriptor, end, acknowledged, synced=end, records=count)
 
 
 def _remove_stale_draft(path: Path) -> None:

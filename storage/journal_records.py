@@ -1,8 +1,10 @@
 """Records as they lie in a segment of the journal: length, CRC-32 (4 bytes each), bytes.
 
-What is no whole, undamaged record ends what can be read of a segment.
+What is no whole, undamaged record ends what can be read of a segment; so does a place that the
+disk cannot read any more.
 """
 
+import errno
 import os
 import struct
 import zlib
@@ -36,11 +38,29 @@ def records_in(chunk: bytes, limit: int) -> tuple[list[bytes], int]:
     return records, place
 
 
+def read_at(descriptor: int, size: int, start: int) -> bytes:
+    """Return bytes of a segment up to where the disk fails; none, if that is right there.
+
+    Raises:
+        OSError: another time they may be read.
+    """
+    try:
+        return os.pread(descriptor, size, start)  # with something to give, it gives that
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return b""
+
+
 def scan(descriptor: int, start: int) -> tuple[int, int]:
-    """Return where the whole records after `start` end, and how many they are."""
+    """Return where the whole records after `start` end, and how many they are.
+
+    Raises:
+        OSError: see `read_at`.
+    """
     count = 0
     while True:
-        chunk = os.pread(descriptor, READ_BYTES, start)
+        chunk = read_at(descriptor, READ_BYTES, start)
         records, read = records_in(chunk, READ_BYTES)
         if not records:
             return start, count

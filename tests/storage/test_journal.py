@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import signal
@@ -422,6 +423,64 @@ def test_what_cannot_be_read_any_more_is_given_up_loudly(tmp_path, caplog):
     assert journal.queued == 0
     assert journal.append(b"3")
     assert drain(journal) == [b"3"]
+
+
+@pytest.fixture
+def break_sector(monkeypatch):
+    """Have the disk not read 512 bytes of a file: the kernel gives what is before, or fails."""
+
+    def broken(path: Path, place: int, code: int = errno.EIO) -> None:
+        file, read, sector = path.stat().st_ino, os.pread, range(place, place + 512)
+
+        def pread(descriptor: int, size: int, start: int) -> bytes:
+            if os.fstat(descriptor).st_ino == file and start + size > sector.start:
+                if start in sector:
+                    raise OSError(code, os.strerror(code))
+                size = sector.start - start if start < sector.start else size
+            return read(descriptor, size, start)
+
+        monkeypatch.setattr(os, "pread", pread)
+
+    return broken
+
+
+@pytest.mark.parametrize("offset", [0, 4])  # where a record begins, and within one
+@pytest.mark.parametrize("is_adopted", [False, True])
+def test_a_sector_that_cannot_be_read_costs_the_rest_of_its_segment(
+    tmp_path, caplog, break_sector, offset, is_adopted
+):
+    journal = Journal(tmp_path, segment_bytes=4000)
+    frame_bytes = FRAME_BYTES + 120
+    for number in range(100):
+        assert journal.append(b"%0120d" % number)
+    in_a_segment = (4000 - HEADER_BYTES) // frame_bytes
+    before = 10
+    break_sector(segments(tmp_path)[0], HEADER_BYTES + before * frame_bytes + offset)
+    if is_adopted:
+        crash(journal)
+        journal = reopened(tmp_path)
+    found = list(map(int, drain(journal)))
+    assert found == [*range(before), *range(in_a_segment, 100)]
+    assert f"{(in_a_segment - before) * frame_bytes} bytes" in caplog.text
+    assert journal.queued == 0
+    journal.close()
+    assert not segments(tmp_path)
+
+
+def test_what_may_be_read_another_time_is_not_given_up(tmp_path, monkeypatch, break_sector):
+    journal, dead = Journal(tmp_path), Journal(tmp_path)
+    journal.append(b"1")
+    dead.append(b"2")
+    crash(dead)
+    for path in segments(tmp_path):
+        break_sector(path, HEADER_BYTES, errno.ENOMEM)
+    assert journal.adopt() == 0
+    with pytest.raises(OSError, match="memory"):
+        journal.read(1)
+    monkeypatch.undo()
+    assert journal.adopt() == 1
+    assert drain(journal) == [b"1", b"2"]
+    journal.close()
 
 
 @pytest.mark.parametrize("zeros", [8, 24, 4096])
