@@ -13,13 +13,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
+from psycopg.errors import ReadOnlySqlTransaction
 from pydantic import SecretStr
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from storage.database_url import conninfo
+from storage.database_url import AWAY, conninfo
 from storage.errors import DatabaseUnavailable
 
 Transaction = AsyncConnection
@@ -79,8 +80,8 @@ class Database:
         """Open a transaction that sees this account; committed at the end, rolled back on error.
 
         Raises:
-            DatabaseUnavailable: it cannot be reached, is starting or stopping, or did not answer
-                in time; also in the middle of the transaction, or while it is committed.
+            DatabaseUnavailable: it cannot be reached, is starting or stopping, only reads, or did
+                not answer in time; also in the middle of the transaction, or while it is committed.
         """
         async with self._transaction(str(account_id)) as connection:
             yield connection
@@ -118,11 +119,18 @@ class Database:
             try:
                 yield connection
                 await connection.commit()
+            except DBAPIError as error:
+                if isinstance(error.orig, ReadOnlySqlTransaction):
+                    # another server may write: a new connection may lead to it
+                    await connection.invalidate(error)
+                raise
             finally:
                 # rolls back what is not committed; shielded, so that a cancelled request does not
                 # keep its connection out of the pool
                 await asyncio.shield(connection.close())
-        except (OperationalError, InterfaceError) as error:
+        except DBAPIError as error:
+            if not isinstance(error.orig, AWAY):
+                raise
             reason = str(error.orig).partition("\n")[0]
             raise DatabaseUnavailable(f"the database is not available: {reason}") from error
         except PoolTimeoutError as error:

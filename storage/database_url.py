@@ -1,4 +1,4 @@
-"""Where the database is, and as whom to go there.
+"""Where the database is, as whom to go there, and what says that it is away.
 
 Apart from `storage.database`, which brings SQLAlchemy with it: half a second and 25 MB that a proxy
 process, which asks in single statements, does without.
@@ -7,6 +7,8 @@ process, which asks in single statements, does without.
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+import psycopg
+from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
@@ -23,6 +25,17 @@ _NETWORK: Final = {
     "tcp_user_timeout": "10000",
     "application_name": "metrion",
 }
+
+AWAY: Final = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    # a standby, also one that was the primary before a failover
+    errors.ReadOnlySqlTransaction,
+    # it has ended the connection
+    errors.IdleInTransactionSessionTimeout,
+    errors.TransactionTimeout,
+)
+"""Nothing is wrong with what was asked: this server cannot do it, or not now."""
 
 
 def conninfo(url: SecretStr) -> str:

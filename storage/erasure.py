@@ -51,6 +51,11 @@ _COLUMNS: Final = (
     "id, account_id, email, state, region, requested_at, purged_at, deleted, failures, last_error"
 )
 _CLAIM = text(f"SELECT {_COLUMNS} FROM metrion.claim_erasure(:wanted)")  # noqa: S608 - constants
+_STAY = text(
+    "SELECT set_config(name, '0', true) FROM pg_settings"
+    # the latter since PostgreSQL 17
+    " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
 _LOOK = text(f"SELECT {_COLUMNS} FROM metrion.look_at_erasure(:id)")  # noqa: S608 - constants
 _REACH = text("SELECT metrion.reach_erasure_state(:id, :before, :reached)")
 _POSTPONE = text("SELECT metrion.postpone_erasure(:id, :seconds, :reason)")
@@ -185,6 +190,7 @@ class Eraser:
             erasure = await _claim(guard, wanted)
             if erasure is None:
                 return None
+            await guard.execute(_STAY)  # a step may take longer than the server lets others be idle
             while True:
                 try:
                     is_over = await self._take_step(database, erasure)

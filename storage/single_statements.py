@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.errors import ReadOnlySqlTransaction
 from pydantic import SecretStr
 
-from storage.database_url import conninfo
+from storage.database_url import AWAY, conninfo
 from storage.errors import DatabaseUnavailable
 
 _Connection = psycopg.AsyncConnection[tuple[Any, ...]]
-_LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 LOOK_UP_SECONDS = 5.0
 """A database that takes longer to say who is calling is away."""
 
@@ -39,12 +39,13 @@ class SingleStatements:
         Whoever wants to wait for less long cancels it: then it is not known whether it was done.
 
         Raises:
-            DatabaseUnavailable: the database cannot be reached, or its answer was lost.
+            DatabaseUnavailable: the database cannot be reached, its answer was lost, or it only
+                reads.
         """
         async with self._turns:
             try:
                 return await self._fetch(statement, values)
-            except _LOST as error:
+            except AWAY as error:
                 reason = str(error).partition("\n")[0]
                 raise DatabaseUnavailable(f"the database is not available: {reason}") from error
 
@@ -65,12 +66,12 @@ class SingleStatements:
     async def _fetch(
         self, statement: LiteralString, values: Sequence[Any]
     ) -> tuple[Any, ...] | None:
-        """Ask on an idle connection. It may be dead since the server was restarted: once more."""
+        """Ask on an idle connection. If it is dead, or leads to a former primary: once more."""
         if self._idle:
             connection = self._idle.pop()
             try:
                 return await self._run(connection, statement, values)
-            except _LOST:
+            except AWAY:
                 if not connection.closed:
                     raise
                 await self.close()
@@ -84,8 +85,9 @@ class SingleStatements:
             cursor = await connection.execute(statement, values, binary=True)
             row = await cursor.fetchone()
             is_good = True
-        except psycopg.Error:
-            is_good = not connection.closed
+        except psycopg.Error as error:
+            # where a server only reads, another may write: a new connection may lead to it
+            is_good = not (connection.closed or isinstance(error, ReadOnlySqlTransaction))
             raise
         finally:
             # in the middle of a statement (cancelled) it is of no use to anybody

@@ -154,6 +154,40 @@ async def test_a_connection_lost_in_the_middle_is_unavailability(api, administra
         await lose()
 
 
+@pytest.mark.parametrize("asks_on", [True, False])
+async def test_a_server_that_has_ended_an_idle_transaction_is_unavailability(api, asks_on):
+    async def be_idle():
+        async with api.system() as connection:
+            await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 10"))
+            await asyncio.sleep(0.2)
+            if asks_on:  # else it is committed
+                await connection.execute(text("SELECT 1"))
+
+    with pytest.raises(DatabaseUnavailable, match="idle-in-transaction"):
+        await be_idle()
+    async with api.system() as connection:
+        await connection.execute(text("SELECT 1"))
+
+
+async def test_a_server_that_only_reads_is_unavailability_and_is_left(database):
+    # as after a failover, until the address leads to the new server
+    single = Database(database.url(roles.API), pool_size=1)
+    pids: list[int] = []
+
+    async def write():
+        async with single.system() as connection:
+            pid = await connection.execute(text("SELECT pg_backend_pid()"))
+            pids.append(pid.scalar_one())
+            await connection.execute(text("SET TRANSACTION READ ONLY"))
+            await connection.execute(text("CREATE TABLE written ()"))
+
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
+            await write()
+    assert pids[0] != pids[1]
+    await single.close()
+
+
 async def test_waits_are_bounded(database):
     hasty = Database(database.url(roles.API), pool_size=1, pool_seconds=0.1, statement_seconds=0.1)
     with pytest.raises(DatabaseUnavailable, match="statement timeout"):

@@ -443,6 +443,30 @@ async def test_one_that_fails_holds_up_no_other(
     assert state(administrator, second)["state"] == "receipt"
 
 
+async def test_a_step_that_takes_long_keeps_its_lock(
+    api, database, administrator, as_jobs, mail_folder, ada, jobs
+):
+    """Whoever holds it asks nothing meanwhile, and servers end transactions that are idle."""
+    name = administrator.info.dbname
+    administrator.execute(
+        sql.SQL("ALTER DATABASE {} SET idle_in_transaction_session_timeout = '2s'").format(
+            sql.Identifier(name)
+        )
+    )
+    erasure_id = await ask(api, database, ada.id)
+    claimed: list[object] = []
+
+    class SlowStripe(Stripe):
+        async def cancel_subscription(self, account_id: uuid.UUID) -> None:
+            await asyncio.sleep(2.5)
+            claimed.extend(jobs.execute("SELECT * FROM metrion.claim_erasure(NULL)"))
+
+    assert await Eraser(SlowStripe(), mail_folder).erase(as_jobs, erasure_id)
+    assert claimed == []
+    [erasure] = administrator.execute("SELECT state FROM metrion.erasures").fetchall()
+    assert erasure["state"] == "receipt"
+
+
 async def test_one_process_at_a_time(api, database, as_jobs, mail_folder, ada, administrator):
     begun, go_on = asyncio.Event(), asyncio.Event()
     calls: list[uuid.UUID] = []

@@ -49,6 +49,19 @@ async def test_a_mistake_is_no_unavailability_and_costs_no_connection(statements
     assert await statements.fetch(PID, []) == before
 
 
+async def test_a_server_that_only_reads_is_unavailability_and_is_left(database):
+    # as after a failover, until the address leads to the new server
+    url = database.url(roles.PROXY).get_secret_value()
+    question_mark = "&" if "?" in url else "?"
+    reading = f"{url}{question_mark}options=-c%20default_transaction_read_only%3Don"
+    statements = SingleStatements(SecretStr(reading), pool_size=1)
+    before = await statements.fetch(PID, [])
+    with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
+        await statements.fetch("CREATE TABLE written ()", [])
+    assert await statements.fetch(PID, []) != before
+    await statements.close()
+
+
 async def test_who_waits_no_longer_leaves_a_good_pool(statements):
     for _ in range(3):
         with pytest.raises(TimeoutError):
