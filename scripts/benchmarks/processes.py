@@ -103,20 +103,30 @@ def cpu_seconds(pid: int) -> float:
 
 
 def _coarse_cpu_seconds(pid: int) -> float:
-    fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return _ticks(pid, 11, 12) / _TICKS
+
+
+def _ticks(pid: int, *fields: int) -> int:
+    """Return the sum of fields of /proc/PID/stat (proc(5)), counted from after the name."""
+    found = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return sum(int(found[each]) for each in fields)
 
 
 def tree_cpu_seconds(pid: int) -> float:
-    """Processor time of a process and of those that it has started, as far as they live."""
-    return cpu_seconds(pid) + sum(map(_tree_cpu_seconds, _children(pid)))
+    """Processor time of a process and of all that it has started, living and ended.
+
+    Of the ended ones its parent knows (cutime, cstime): what PostgreSQL starts for a moment counts,
+    and the sum never falls.
+    """
+    ended = _ticks(pid, 13, 14) / _TICKS
+    return cpu_seconds(pid) + ended + sum(map(_tree_cpu_seconds, _children(pid)))
 
 
 def _tree_cpu_seconds(pid: int) -> float:
     try:
         return tree_cpu_seconds(pid)
     except (FileNotFoundError, ProcessLookupError):
-        return 0.0  # it has ended meanwhile, as what PostgreSQL starts to clean up does
+        return 0.0  # it has ended since its parent was looked at
 
 
 def _children(pid: int) -> Iterator[int]:

@@ -87,8 +87,10 @@ def mail_server() -> Iterator[MailServer]:
 
 @pytest.fixture(scope="module")
 def mailing(make_deployment, mail_server) -> Any:
-    """A deployment that mails to the server."""
-    return make_deployment(METRION_SMTP_URL=f"smtp://127.0.0.1:{mail_server.port}?tls=none")
+    """A deployment that mails to the server. Its jobs process is up, which nobody waits for."""
+    running = make_deployment(METRION_SMTP_URL=f"smtp://127.0.0.1:{mail_server.port}?tls=none")
+    wait_until((running.data_dir / "jobs.alive").exists)
+    return running
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = SOON_SECONDS) -> Any:
@@ -200,7 +202,7 @@ def test_a_mail_server_that_is_away_for_a_while_gets_exactly_one(mailing, new_pe
     person.ask()
     time.sleep(QUIET_SECONDS)
     assert len(mail_server.to(person.address)) == 1
-    assert execute(mailing, "SELECT id FROM metrion.outbox") == []
+    wait_until(lambda: execute(mailing, "SELECT id FROM metrion.outbox") == [])
     (listed,) = person.api("GET", "alerts").json()["items"]
     assert [mail["state"] for mail in listed["mails"]] == ["sent"]
 
@@ -333,6 +335,8 @@ async def press(page: Page, what: Any) -> None:
 def test_a_rule_is_made_edited_paused_tested_and_deleted_by_keyboard(new_person, mail_server):
     person = new_person()
     asyncio.run(walk_through(person))
+    # it is on its way also when its rule is deleted
+    wait_until(lambda: mail_server.to(person.address))
     assert len(mail_server.to(person.address)) == 1, "the test"
 
 
@@ -354,8 +358,10 @@ async def walk_through(person: Person) -> None:
         await expect(rule.get_by_text("No data yet", exact=True)).to_be_visible()
         await expect(rule.get_by_text("Cannot be judged yet")).to_be_visible()
         assert await violations(page) == []
+        await reach(page, rule.get_by_role("button", name="Edit"))
         person.ask()  # a request that is fine; the page hears of it by itself
         await expect(rule.get_by_text("Fine")).to_be_visible()
+        await expect(rule.get_by_role("button", name="Edit")).to_be_focused()
         await press(page, rule.get_by_role("button", name="Edit"))
         await reach(page, page.get_by_label("Threshold", exact=True))
         await page.keyboard.press("Control+a")

@@ -482,6 +482,8 @@ async def test_a_chart_is_read_by_keyboard_and_as_a_table(arrive: Arrive, deploy
     await visitor.open("/overview")
     card = page.get_by_role("region", name="Tokens over time", exact=True)
     chart = card.get_by_role("slider")
+    # drawn as soon as it is known how large it is
+    await expect(card.locator("svg.plot")).to_have_attribute("viewBox", re.compile("[0-9]"))
     await chart.focus()
     await page.keyboard.press("Home")
     await expect(chart).to_have_attribute("aria-valuenow", "0")
@@ -683,9 +685,8 @@ async def test_overview_is_soon_usable(arrive: Arrive, session_of_months: str, t
         value = page.get_by_role("region", name="Requests", exact=True).locator(".value")
         await expect(value).to_have_text(re.compile("^[34],[0-9]{3}$"))
         await expect(page.locator("svg.plot").nth(5)).to_be_visible()
-        milliseconds[visit] = await page.evaluate(
-            "performance.getEntriesByName('drawn')[0].startTime"
-        )
+        drawn = await page.wait_for_function("performance.getEntriesByName('drawn')[0]?.startTime")
+        milliseconds[visit] = await drawn.json_value()
     lines = (f"{visit} visit{drawn:>10.0f} ms" for visit, drawn in milliseconds.items())
     table("Overview, from its address to its charts\n" + "\n".join(lines))
     # on a quiet machine it is a fraction of a second

@@ -98,6 +98,7 @@ def test_ones_own_account_and_key(deployment, provider, shell):
     assert answer.status_code == 200
     assert provider.requests[-1].header("authorization") == f"Bearer {key}"
     logs = f"{metrion} logs ada@example.org --json --limit 5"
+    deployment.rows(token, 1)  # it is there
     (row,) = json.loads(shell(logs, deployment.data_dir))
     check_row(row)
     assert row["id"] == answer.headers["x-metrion-request-id"]

@@ -44,7 +44,8 @@ export function ruleCard(rule, act) {
       button("test", now.test_possible_at ? "Test sent" : "Send a test", title, wait),
       button("delete", "Delete", title, { kind: "danger" }),
     ];
-    if (tools.children.length !== wanted.length) tools.replaceChildren(...wanted, el("span", { class: "hint" }));
+    // the buttons stay the same ones: whoever is on one by keyboard stays there
+    if (!tools.hasChildNodes()) tools.replaceChildren(...wanted, el("span", { class: "hint" }));
     tools.lastChild.textContent = now.test_possible_at ? `The next test: ${wholeMoment(now.test_possible_at)}.` : "";
   }
 

@@ -44,6 +44,20 @@ def test_the_time_of_children_is_counted():
             time.sleep(0.05)
 
 
+def test_a_child_that_has_ended_still_counts():
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]]); input()"
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, busy], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as parent:
+        deadline = time.monotonic() + 30
+        while processes.tree_cpu_seconds(parent.pid) - processes.cpu_seconds(parent.pid) < 0.3 or [
+            *processes._children(parent.pid)
+        ]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 def test_a_child_that_ends_meanwhile_is_left_out(monkeypatch):
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
