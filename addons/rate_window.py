@@ -16,14 +16,15 @@ _MICROSECONDS = 1_000_000
 
 # A list of the times of what passed, newest first, at most as long as the rate: if the rate-th last
 # is younger than a window, no more may pass. The server's clock counts, which is one for all.
+# What is of later than now is of no window: the clock was ahead, and has been set back since.
 # Returns 0, or the microseconds to wait.
 _HIT = Script("""
 local at = redis.call('TIME')
 local now = at[1] * 1000000 + at[2]
 local rate, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local oldest = redis.call('LINDEX', KEYS[1], rate - 1)
-if oldest and tonumber(oldest) + window > now then
-    return tonumber(oldest) + window - now
+local oldest = tonumber(redis.call('LINDEX', KEYS[1], rate - 1))
+if oldest and oldest <= now and oldest + window > now then
+    return oldest + window - now
 end
 redis.call('LPUSH', KEYS[1], string.format('%.0f', now))
 redis.call('LTRIM', KEYS[1], 0, rate - 1)
@@ -104,7 +105,9 @@ class SharedWindow:
       takes with it what it had counted and not yet answered: these do not pass, and no other does
       in their place;
     - `rate` times the number of processes at most, in windows that touch an outage of the store, or
-      its restart with nothing kept.
+      its restart with nothing kept;
+    - twice `rate` at most, in windows in which the store's clock is set back: nobody waits longer
+      than a window for that.
 
     Args:
         store: counts.

@@ -225,6 +225,30 @@ class TestSharedWindow:
         assert 0 < valkey.client.pttl("metrion:rate:an account's id") <= 60_000
         assert valkey.client.llen("metrion:rate:an account's id") == 1
 
+    @pytest.mark.parametrize(("rate", "ahead"), [(5, 5), (5, 3), (1, 1)])
+    async def test_a_clock_that_was_set_back_locks_nobody_out(self, stores, valkey, rate, ahead):
+        key, (seconds, micros) = "metrion:rate:a", valkey.client.time()
+        of_now, of_later = ((seconds + more) * 10**6 + micros for more in (0, 3600))
+        # as they are when the clock was an hour ahead, and what has passed since it was set back
+        valkey.client.lpush(key, *[of_later] * ahead, *[of_now] * (rate - ahead))
+        valkey.client.pexpire(key, 3_660_000)
+        windows = [SharedWindow(store, rate, time.monotonic) for store in stores]
+        waits = await hit_all(windows, "a", 4 * rate)
+        assert waits.count(0) == ahead
+        assert max(waits) <= WINDOW_SECONDS
+        assert 0 < valkey.client.pttl(key) <= 60_000
+
+    async def test_a_wait_is_a_window_at_most_also_when_a_clock_was_set_back(self, stores, valkey):
+        # a clock set back by half a minute: the oldest is not of later, those after it are
+        seconds, micros = valkey.client.time()
+        times = [(seconds + more) * 10**6 + micros for more in (-50, 30, 30)]
+        valkey.client.lpush("metrion:rate:a", *times)
+        first, second = (SharedWindow(store, 3, time.monotonic) for store in stores[:2])
+        assert 0 < await first.hit("a") <= 10
+        valkey.client.lset("metrion:rate:a", 2, times[0] - 10_000_000)  # ten seconds later
+        assert [await first.hit("a") for _ in range(3)] == [0, 0, 0]
+        assert 0 < await second.hit("a") <= WINDOW_SECONDS
+
     async def test_while_the_store_is_away_each_process_lets_its_rate_through(self, stores, valkey):
         four = [SharedWindow(store, 100, time.monotonic) for store in stores]
         assert (await hit_all(four, "a", 40)).count(0) == 40
