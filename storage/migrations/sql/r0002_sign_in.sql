@@ -129,11 +129,10 @@ BEGIN
   DELETE FROM metrion.sessions WHERE id IN (
     SELECT s.id FROM metrion.sessions AS s WHERE s.expires_at <= now() LIMIT chunk);
   GET DIAGNOSTICS old_sessions = ROW_COUNT;
-  -- a code is forgotten when it no longer counts against its address's limits, and not if its row is
-  -- just becoming a new one
+  -- a code is forgotten when it no longer counts against its address's limits
   DELETE FROM metrion.codes WHERE (purpose, address) IN (
     SELECT c.purpose, c.address FROM metrion.codes AS c
-    WHERE c.expires_at <= now() - interval '1 day' LIMIT chunk FOR UPDATE SKIP LOCKED);
+    WHERE c.expires_at <= now() - interval '1 day' LIMIT chunk);
   GET DIAGNOSTICS old_codes = ROW_COUNT;
   RETURN old_sessions + old_codes;
 END $$;

@@ -146,15 +146,15 @@ GRANT EXECUTE ON FUNCTION
   TO metrion_jobs;
 
 -- The first step of an erasure: from now on no Checkout begins and no webhook finds the account.
--- Returns what is known: whom to delete at Stripe.
-CREATE FUNCTION metrion.close_billing(account uuid) RETURNS SETOF metrion.billing
+-- Returns the customer that is to be deleted at Stripe, if Stripe knows the account.
+CREATE FUNCTION metrion.close_billing(account uuid) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM set_config('metrion.account_id', account::text, true);
   INSERT INTO metrion.billing AS b (account_id, closed_at)
     SELECT a.id, now() FROM metrion.accounts AS a WHERE a.id = account
     ON CONFLICT (account_id) DO UPDATE SET closed_at = coalesce(b.closed_at, now());
-  RETURN QUERY SELECT b.* FROM metrion.billing AS b WHERE b.account_id = account;
+  RETURN (SELECT b.customer_id FROM metrion.billing AS b WHERE b.account_id = account);
 END $$;
 GRANT EXECUTE ON FUNCTION metrion.close_billing(uuid) TO metrion_jobs;
 
