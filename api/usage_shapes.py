@@ -17,6 +17,8 @@ from storage.usage import NOTHING, Group, Sums, name_of
 MOST_SERIES = 7
 MOST_BARS = 50
 MOST_ROWS = 200
+DEAREST = ("cost_usd", "requests")
+"""By what groups are the first of `dearest`."""
 _PERCENTILES = (0.5, 0.95, 0.99)
 _MS_DIGITS = 3
 _DIGITS = 6

@@ -80,6 +80,8 @@ _EVERYTHING = Filter()
 _REQUESTS = ("requests",)
 # Of more rows than these the newest are soon found among all.
 _FEW_ROWS = 20_000
+# Where more names have a part, looking for it in the rows themselves takes less.
+_MOST_NAMES = 1000
 _ERROR = 400
 _UUID_7 = 7
 _LATEST_SECONDS = 7_258_118_400  # the year 2200, as metrion.ensure_partition says
@@ -214,7 +216,7 @@ async def _conditions(
     span = window or _whole_log()
     questions = {"begins": Question(span, ("begin",), _REQUESTS)}
     if wanted.providers:
-        questions["models"] = Question(span, ("model",), ())
+        questions["models"] = Question(span, ("model",), (), _MOST_NAMES + 1)
     found = await ask(connection, wanted, questions)
     if not found["begins"]:
         return None
@@ -222,7 +224,8 @@ async def _conditions(
     created_at = request_logs.c.created_at
     conditions = [inside, created_at >= min(begins), created_at < max(begins) + span.length_of_step]
     models = [row["model"] for row in found.get("models", [])]
-    if models and sum(row["requests"] for row in found["begins"]) <= _FEW_ROWS:
+    requests = sum(row["requests"] for row in found["begins"])
+    if 0 < len(models) <= _MOST_NAMES and requests <= _FEW_ROWS:
         conditions.append(_named(request_logs.c.model, models))
     return [*conditions, *wanted.of_logs()]
 
@@ -231,13 +234,14 @@ async def _without_search(connection: AsyncConnection, window: Window, wanted: F
     """Return the filter with the names that are searched for, if they are of one kind."""
     if not wanted.search:
         return wanted
-    part, others = wanted.search.lower(), replace(wanted, search="")
-    questions = {name: Question(window, (name,), ()) for name in ("model", "requester")}
+    others = replace(wanted, search="")
+    questions = {
+        name: Question(window, (name,), (), _MOST_NAMES + 1, part=wanted.search)
+        for name in ("model", "requester")
+    }
     found = await ask(connection, others, questions)
-    models, requesters = (
-        [row[name] for row in found[name] if part in row[name].lower()] for name in questions
-    )
-    if models and requesters:
+    models, requesters = ([row[name] for row in found[name]] for name in questions)
+    if (models and requesters) or max(len(models), len(requesters)) > _MOST_NAMES:
         return wanted
     if models:
         return replace(others, models=models)

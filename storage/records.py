@@ -34,6 +34,8 @@ COUNTS: Final = (
 SUMS: Final = (*COUNTS, "cost_usd", "saved_usd", "latency_ms_sum", "last_at")
 REQUESTERS: Final = "requesters"
 """Beside the sums: how many were named."""
+GROUPS: Final = "groups"
+"""Beside the sums: how many groups there are, also of those that do not come (`Question.most`)."""
 HISTOGRAMS: Final = ("latency", "ttfb", "overhead")
 """Beside the sums too: see `storage.latency`."""
 COST_SERIES: Final = "cost_series"
@@ -69,11 +71,18 @@ class Question:
         only: which of `SUMS` and of what is beside them: they are what it takes time for;
             `REQUESTERS` alone takes little, by `begin` or nothing. A series comes with the sum that
             it is of.
+        most: so many groups at most come; None: all. Names are whatever clients send: there may be
+            a million. Only for groups by names.
+        first: by which of `SUMS` they are the largest; of equal ones, and of none, by their names.
+        part: what the name that it is by has in it, in any case.
     """
 
     window: Window
     by: tuple[str, ...] = ()
     only: Sequence[str] = SUMS
+    most: int | None = None
+    first: Sequence[str] = ()
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +134,7 @@ class _Statement:
         if REQUESTERS in question.only:
             dimensions |= {"requester"}
         source = source_of(question.window, dimensions)
-        rows, begin = self._rows(number, question.window, source), source.begin
+        rows, begin = self._rows(number, question, source), source.begin
         if source.begin == "day":
             begin = "(day::timestamp AT TIME ZONE 'UTC')"
         cells = _cells_of(question)
@@ -140,16 +149,17 @@ class _Statement:
         expressions = keys | {name: sums[name] for name in question.only}
         answers = [f"{expressions.get(name, 'NULL')}::{_TYPES[name]}" for name in self.columns]
         groups = f"GROUP BY ({', '.join(keys.values())})"
-        return f"SELECT {number}, {', '.join(answers)} FROM {rows} {groups}"  # noqa: S608
+        select = f"SELECT {number}, {', '.join(answers)} FROM {rows} {groups}"  # noqa: S608
+        return select if question.most is None else f"({select} {_first_of(question)})"
 
     def _are_cells(self, source: Source, cells: Collection[str]) -> bool:
         """Return whether there is but one record for each cell."""
         told = source.told - self._wanted.single
         return source.kind is not None and "begin" in cells and told <= {*cells}
 
-    def _rows(self, number: int, window: Window, source: Source) -> str:
+    def _rows(self, number: int, question: Question, source: Source) -> str:
         """Return the table and the condition that a record is meant."""
-        is_date = source.begin == "day"
+        window, is_date = question.window, source.begin == "day"
         self.parameters[f"start{number}"] = window.start.date() if is_date else window.start
         self.parameters[f"end{number}"] = window.end.date() if is_date else window.end
         conditions = [
@@ -159,6 +169,9 @@ class _Statement:
             f"{source.begin} >= :start{number} AND {source.begin} < :end{number}",
             *self._conditions,
         ]
+        if question.part:
+            self.parameters[f"part{number}"] = question.part.lower()
+            conditions.append(f"position(:part{number} IN lower({question.by[0]})) > 0")
         return f"metrion.{source.table} WHERE {' AND '.join(conditions)}"
 
     def _filter(self, wanted: Filter) -> Iterator[str]:
@@ -182,6 +195,13 @@ class _Statement:
             yield f"({' OR '.join(places)})"
 
 
+def _first_of(question: Question) -> str:
+    """Return which groups come, in the order that Python would give them."""
+    sums = [f"{_SUMS[name]} DESC" for name in question.first]
+    names = [f'{name} COLLATE "C"' for name in question.by]
+    return f"ORDER BY {', '.join([*sums, *names])} LIMIT {question.most}"
+
+
 def _cells_of(question: Question) -> tuple[str, ...]:
     """Return by what records are put together before there is an answer; empty: by nothing."""
     if question.only == (REQUESTERS,):
@@ -194,6 +214,7 @@ _SUMS: Final = {
     **{name: f"sum({name})" for name in (*SUMS, *HISTOGRAMS)},
     "last_at": "max(last_at)",
     REQUESTERS: "count(DISTINCT nullif(requester, ''))",
+    GROUPS: "count(*) OVER ()",
     **{
         # extract() would make numerics of the seconds: twice the time
         name: f"json_object_agg(date_part('epoch', begin)::bigint, {summed})"
@@ -205,7 +226,7 @@ _TYPES: Final = {
     "begin": "timestamptz",
     **dict.fromkeys(("provider", "model", "requester"), "text"),
     "status": "smallint",
-    **dict.fromkeys((*COUNTS, REQUESTERS), "bigint"),  # the sum of a bigint is a numeric
+    **dict.fromkeys((*COUNTS, REQUESTERS, GROUPS), "bigint"),  # the sum of a bigint is a numeric
     **dict.fromkeys(("cost_usd", "saved_usd"), "numeric"),
     "latency_ms_sum": "double precision",
     "last_at": "timestamptz",

@@ -20,6 +20,10 @@ from storage.records import SUMS, Answer, Question, ask
 
 MOST_NAMES: Final = 200
 """In any list of names."""
+BUSIEST: Final = ("requests",)
+"""By what groups are the first of `busiest`."""
+# One of them has no name and is not shown; of models one for each provider.
+_SOME_MORE: Final = 100
 
 
 @dataclass(slots=True)  # not frozen: hundreds are made for a page, which would take twice as long
@@ -36,6 +40,7 @@ class Sums:
         saved_usd: what answers from the cache would have cost; see `unsaved`.
         unsaved: requests answered from the cache of which that is not known.
         requesters: how many were named; of groups together it is not known.
+        groups: of how many this is one (`Question.most`).
         cost_series: the cost over time, by the second since 1970 that an hour or day begins; of
             groups together it is not known.
         request_series: the requests over time, likewise.
@@ -57,6 +62,7 @@ class Sums:
     timed: int = 0
     unsaved: int = 0
     requesters: int = 0
+    groups: int = 0
     cost_usd: Decimal = Decimal(0)
     saved_usd: Decimal = Decimal(0)
     latency_ms_sum: float = 0.0
@@ -165,21 +171,19 @@ async def total(
 
 async def list_names(connection: AsyncConnection, window: Window) -> dict[str, list[Any]]:
     """Return which providers, models (with provider) and requesters occur, the busiest first."""
-    few = ("requests",)
+    most = MOST_NAMES + _SOME_MORE
     found = await groups(
         connection,
         Filter(),
-        models=Question(window, ("provider", "model"), few),
-        requesters=Question(window, ("requester",), few),
+        providers=Question(window, ("provider",), BUSIEST, most, BUSIEST),
+        models=Question(window, ("provider", "model"), BUSIEST, most, BUSIEST),
+        requesters=Question(window, ("requester",), BUSIEST, most, BUSIEST),
     )
-    models = busiest(found["models"])
-    providers = busiest(regrouped(models, "provider"))
+    providers, models, requesters = (busiest(each) for each in found.values())
     return {
         "providers": [each.provider for each in providers][:MOST_NAMES],
         "models": [(each.model, each.provider) for each in models if each.model][:MOST_NAMES],
-        "requesters": [each.requester for each in busiest(found["requesters"]) if each.requester][
-            :MOST_NAMES
-        ],
+        "requesters": [each.requester for each in requesters if each.requester][:MOST_NAMES],
     }
 
 

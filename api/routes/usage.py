@@ -40,6 +40,7 @@ from api.usage_models import (
     UsageVersion,
 )
 from api.usage_shapes import (
+    DEAREST,
     MOST_BARS,
     MOST_ROWS,
     average_series,
@@ -64,7 +65,7 @@ from storage.database import Transaction
 from storage.filters import Window
 from storage.latency import average, latencies
 from storage.logs import recent_errors
-from storage.records import COST_SERIES, REQUEST_SERIES, REQUESTERS, Question
+from storage.records import COST_SERIES, GROUPS, REQUEST_SERIES, REQUESTERS, Question
 from storage.usage import Group, Sums, busiest, month_of, regrouped
 
 router = APIRouter(prefix="/api/v1/usage", tags=["Usage"], responses=documented(*READING_PROBLEMS))
@@ -80,7 +81,7 @@ _OF_MODEL: Final = (
     *("requests", "errors", "cached", "total_tokens", "unpriced", "unreported", "unsaved"),
     *("cost_usd", "saved_usd"),
 )
-_OF_REQUESTER: Final = (*_FEW, "total_tokens", "errors", "last_at")
+_OF_REQUESTER: Final = (*_FEW, "total_tokens", "errors", "last_at", GROUPS)
 _COUNTS: Final = ("requests", "errors")
 
 
@@ -155,7 +156,7 @@ async def costs(
             wanted,
             moments=Question(window, ("begin",)),
             models=Question(window, ("provider", "model"), (*_OF_MODEL, COST_SERIES)),
-            names=Question(window, ("requester",), _FEW),
+            names=Question(window, ("requester",), _FEW, MOST_BARS, DEAREST),
             before=Question(window.previous),
             month=Question(month_of(now), (), _FEW),
         )
@@ -175,7 +176,7 @@ async def costs(
                 cost=number(each.sums.known_cost),
                 requests=each.sums.requests,
             )
-            for each in dearest(found["names"])[:MOST_BARS]
+            for each in dearest(found["names"])
         ],
         models=[
             ModelTotal(
@@ -282,14 +283,15 @@ async def requesters(
 ) -> Requesters:
     """Return who made the requests: the labels sent in `x-metrion-user`."""
     async with services.database.account(caller.account_id) as connection:
-        groups = await usage.group(connection, window, wanted, ("requester",), _OF_REQUESTER)
+        named = Question(window, ("requester",), _OF_REQUESTER, MOST_ROWS, DEAREST)
+        found = dearest((await usage.groups(connection, wanted, named=named))["named"])
         currency = await _currency(services, connection)
-    found = dearest(groups)
+    total = found[0].sums.groups if found else 0
     return Requesters(
         range=range_of(window),
         currency=currency,
         timestamps=timestamps_of(window),
-        total=len(found),
+        total=total,
         items=[
             RequesterTotal(
                 requester=each.requester or None,
@@ -300,9 +302,9 @@ async def requesters(
                 errors=each.sums.errors,
                 last_seen_at=each.sums.last_at or window.start,
             )
-            for each in found[:MOST_ROWS]
+            for each in found
         ],
-        left_out=max(0, len(found) - MOST_ROWS),
+        left_out=total - len(found),
     )
 
 

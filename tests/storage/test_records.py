@@ -10,6 +10,7 @@ from storage.filters import DAY, Filter, Window
 from storage.latency import histogram, unpacked
 from storage.records import (
     COST_SERIES,
+    GROUPS,
     HISTOGRAMS,
     REQUEST_SERIES,
     REQUESTERS,
@@ -133,6 +134,52 @@ async def test_every_table_answers_as_the_log_would(api, rows):
         assert sum(unpacked(whole["latency"]).values()) == len(timed)
         async with api.account(account) as connection:
             assert await histogram(connection, window, wanted) == unpacked(whole["latency"])
+
+
+@pytest.mark.parametrize("by", [("requester",), ("provider", "model")])
+async def test_the_first_groups_are_those_that_would_be_first_among_all(api, rows, by):
+    account, _ = rows
+    only = ("requests", "cost_usd", "last_at", GROUPS)
+    for window, wanted in product(WINDOWS, FILTERS):
+        questions = {
+            "all": Question(window, by, only),
+            "first": Question(window, by, only, 2, ("requests", "cost_usd")),
+            "by name": Question(window, by, only, 2),
+        }
+        async with api.account(account) as connection:
+            found = await ask(connection, wanted, questions)
+        everything = [dict(row) for row in found["all"]]
+        assert all(row[GROUPS] == len(everything) for row in everything)
+
+        def names(row):
+            return [row[name] for name in by]
+
+        everything.sort(key=names)
+        assert sorted(map(dict, found["by name"]), key=names) == everything[:2]
+        everything.sort(key=lambda row: (-row["requests"], -row["cost_usd"], *names(row)))
+        first = sorted(everything[:2], key=names)
+        assert sorted(map(dict, found["first"]), key=names) == first
+
+
+async def test_a_part_of_a_name_is_enough(api, rows):
+    account, _ = rows
+    for window in WINDOWS:
+        questions = {
+            "one": Question(window, ("requester",), (), part="R1"),
+            "three": Question(window, ("requester",), (), part="r"),
+            "of another": Question(window, ("model",), (), part="r1"),
+            "first": Question(window, ("model",), (), 1, part="m"),
+        }
+        async with api.account(account) as connection:
+            found = await ask(connection, Filter(), questions)
+        assert {
+            name: sorted(row[questions[name].by[0]] for row in found[name]) for name in found
+        } == {
+            "one": ["r1"],
+            "three": ["r0", "r1", "r2"],
+            "of another": [],
+            "first": ["m0"],
+        }
 
 
 async def test_what_goes_over_time_adds_up(api, rows):

@@ -138,7 +138,11 @@ async def test_pages_lead_back_too(api, new_account, write_logs):
     assert ids(page(again["previous_cursor"])) == [newer["id"]]
 
 
-async def test_a_search_looks_at_model_and_requester(api, new_account, write_logs):
+@pytest.mark.parametrize("most", [1000, 0])
+async def test_a_search_looks_at_model_and_requester(
+    api, new_account, write_logs, monkeypatch, most
+):
+    monkeypatch.setattr("storage.logs._MOST_NAMES", most)  # 0: all names are too many
     account = await new_account("ada@example.com")
     write_logs(account, model="claude-opus", requester="Billing 100%")
     write_logs(account, model=None, requester=None)

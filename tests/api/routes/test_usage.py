@@ -4,6 +4,10 @@ from typing import Any
 
 import pytest
 
+from storage import usage
+from storage.identifiers import uuid7
+from storage.ingest import LogWriter
+
 PATH = "/api/v1/usage"
 TABS = ("overview", "costs", "latency", "errors", "requesters")
 NOW = datetime.now(UTC)
@@ -255,6 +259,40 @@ def test_requesters(ask, ada):
     seen = datetime.fromisoformat(ann["last_seen_at"])
     assert NOW - timedelta(minutes=1) < seen < datetime.now(UTC) + timedelta(minutes=1)
     assert None in [each["requester"] for each in data["items"]]
+
+
+async def test_of_many_requesters_few_come_out_of_the_database(
+    ask, new_account, write_logs, database, monkeypatch
+):
+    """They are whatever clients send: a million of them would fill the process and hold it up."""
+    account = await new_account("ada@example.com", "pro")
+    made = write_logs(account, requester=None, cost_usd="0")
+    for number in range(1, 450):
+        named = {"requester": f"r{number:03}", "cost_usd": str(number % 300)}
+        made.append(made[0] | named | {"id": str(uuid7())})
+    writer = LogWriter(database.url("metrion_proxy"))
+    assert writer.write(made[1:]) == 449
+    writer.close()
+    sizes: list[int] = []
+
+    async def counted(*arguments):
+        found = await answer(*arguments)
+        sizes.append(max(map(len, found.values())))
+        return found
+
+    answer = usage.ask
+    monkeypatch.setattr(usage, "ask", counted)
+    order = sorted(made, key=lambda row: (-int(row["cost_usd"]), row["requester"] or ""))
+    names = [row["requester"] for row in order]
+    data = ask(account, "requesters")
+    assert [each["requester"] for each in data["items"]] == names[:200]
+    assert (data["total"], data["left_out"]) == (450, 250)
+    data = ask(account, "costs")
+    assert [each["requester"] for each in data["by_requester"]] == names[:50]
+    assert data["cost"]["total"] == sum(int(row["cost_usd"]) for row in made)
+    assert ask(account, "filters")["requesters"] == [f"r{number:03}" for number in range(1, 201)]
+    assert len(sizes) >= 3
+    assert max(sizes) <= 300
 
 
 FILTERS: list[tuple[dict[str, Any], int]] = [
