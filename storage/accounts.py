@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Final
 
@@ -62,6 +62,9 @@ class LiveToken:
     created_at: datetime
 
 
+_FIELDS: Final = [accounts.c[each.name] for each in fields(Account)]
+
+
 async def create_account(
     database: Database, keys: MasterKeys, email: str, plan: str = "free"
 ) -> NewAccount:
@@ -111,7 +114,7 @@ async def get_account(connection: AsyncConnection) -> Account:
     Raises:
         NotFound: it does not exist.
     """
-    query = select(accounts).where(accounts.c.id == this_account)
+    query = select(*_FIELDS).where(accounts.c.id == this_account)
     row = (await connection.execute(query)).mappings().one_or_none()
     if row is None:
         raise NotFound("there is no such account")
@@ -132,7 +135,7 @@ async def set_plan(connection: AsyncConnection, plan: str) -> None:
     """Change the transaction's account to another plan, at once in all it decides.
 
     Log rows that the old plan still showed stay for the new plan's time; rows older than the new
-    plan's time are invisible from now on.
+    plan's time are invisible from now on, also after another change.
 
     Raises:
         NotFound: the account does not exist.

@@ -39,6 +39,7 @@ accounts = Table(
     Column("plan", Text, nullable=False),
     Column("currency", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("log_from", DateTime(timezone=True)),
 )
 
 tokens = Table(

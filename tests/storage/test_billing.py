@@ -233,7 +233,7 @@ async def test_an_account_that_is_gone_has_nothing_to_close(customer, jobs, admi
 
 
 async def test_a_downgrade_hides_old_rows_at_once(api, customer, writer, log_row):
-    account_id = await customer()
+    account_id = await customer(plan="pro")
     await record(api, account_id, ACTIVE)
     old = datetime.now(UTC) - timedelta(days=20)
     writer.write([log_row(account_id, old), log_row(account_id)])

@@ -51,6 +51,7 @@ EXECUTABLE = {
     roles.API: {
         "account()",
         "retention_days(text)",
+        "log_start(text,timestamp with time zone)",
         "log_window_start()",
         # an address or a digest in, the account's id out: how somebody signs in
         "account_id_by_email(text)",

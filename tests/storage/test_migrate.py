@@ -3,6 +3,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -113,6 +114,34 @@ def test_down_and_up_again_with_data_gives_the_same_schema(empty, roles_folder, 
         assert execute(empty, SCHEMA) == before
 
 
+def test_who_was_upgraded_before_that_was_noted_has_the_log_that_is_left(
+    database, roles_folder, log_row
+):
+    url, now = database.administrator_url, datetime.now(UTC)
+    downgrade(url, "r0009")
+    writer = LogWriter(database.url(roles.PROXY))
+    expected = {}
+    for number, (plan, ages, gone, log_from) in enumerate(
+        (
+            ("pro", (80, 50, 20, 3), 2, timedelta(days=20)),
+            ("pro", (80, 50, 20), 3, timedelta(days=20, microseconds=-1)),
+            ("pro", (100, 20), 0, timedelta(days=20)),  # what the plan hides is no beginning
+            ("pro", (), 0, None),
+            ("free", (20, 3), 1, None),
+        )
+    ):
+        [(account,)] = execute(url, NEW_ACCOUNT.replace("a@b", f"{number}@b"))
+        execute(url, "UPDATE metrion.accounts SET plan = %s WHERE id = %s", plan, account)
+        rows = [log_row(account, now - timedelta(days=age)) for age in ages]
+        assert writer.write(rows) == len(rows)
+        for row in rows[:gone]:
+            execute(url, "DELETE FROM metrion.request_logs WHERE id = %s", row["id"])
+        expected[account] = log_from and now - log_from
+    writer.close()
+    migrate(url, roles_folder)
+    assert dict(execute(url, "SELECT id, log_from FROM metrion.accounts")) == expected
+
+
 def test_a_migration_that_fails_leaves_no_half_of_it(empty, roles_folder):
     execute(empty, "CREATE SCHEMA metrion AUTHORIZATION metrion_owner")
     execute(
@@ -176,6 +205,13 @@ def test_no_server_is_unavailability_that_names_no_password(tmp_path):
         with pytest.raises(DatabaseUnavailable) as caught:
             migrate(SecretStr(f"postgresql://postgres:hush@127.0.0.1:{port}/x"), tmp_path)
     assert "hush" not in str(caught.value)
+
+
+def test_a_server_that_only_reads_is_unavailability(empty, roles_folder):
+    url = empty.get_secret_value()
+    reading = f"{url}{'&' if '?' in url else '?'}options=-c%20default_transaction_read_only%3Don"
+    with pytest.raises(DatabaseUnavailable, match=r"migrated now: .* read-only transaction"):
+        migrate(SecretStr(reading), roles_folder)
 
 
 def test_somebody_without_rights_is_told_so(empty, roles_folder, postgres):
