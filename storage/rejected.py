@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -42,7 +42,7 @@ class RejectedRecords:
         line += "\n"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.prune()
-        used = sum(path.stat().st_size for path in self._folder.glob(f"*{_SUFFIX}"))
+        used = sum(map(_size, self._folder.glob(f"*{_SUFFIX}")))
         if used + len(line) > MAX_BYTES:
             return False
         path = self._folder / f"{datetime.now(UTC).date()}{_SUFFIX}"
@@ -60,7 +60,7 @@ class RejectedRecords:
         return {
             owner
             for path in self._folder.glob(f"*{_SUFFIX}")
-            for line in path.read_text(encoding="utf-8").splitlines()
+            for line in _text(path).splitlines()
             if (owner := _owner(line)) is not None
         }
 
@@ -71,7 +71,11 @@ class RejectedRecords:
             OSError: they cannot be written.
         """
         for path in self._folder.glob(f"*{_SUFFIX}"):
-            with _locked(path) as descriptor:
+            with ExitStack() as stack:
+                try:
+                    descriptor = stack.enter_context(_locked(path))
+                except FileNotFoundError:  # another process has pruned it meanwhile
+                    continue
                 lines = os.pread(descriptor, 2 * MAX_BYTES, 0).decode().splitlines(keepends=True)
                 kept = [line for line in lines if _owner(line) not in accounts]
                 if len(kept) < len(lines):
@@ -102,6 +106,20 @@ def _day_of(path: Path) -> date:
         return date.fromisoformat(path.stem)
     except ValueError:
         return date.max  # not ours
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # another process has pruned it meanwhile
+        return 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:  # as above
+        return ""
 
 
 def _age_seconds(path: Path) -> float:

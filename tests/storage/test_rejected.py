@@ -64,6 +64,16 @@ def test_those_of_an_account_are_forgotten(tmp_path):
     assert str(gone) not in "".join(each.read_text() for each in tmp_path.iterdir())
 
 
+def test_a_file_that_another_process_prunes_meanwhile_is_no_error(tmp_path):
+    records = RejectedRecords(tmp_path)
+    owner = uuid.uuid4()
+    (tmp_path / "9998-01-01.jsonl").symlink_to(tmp_path / "gone")  # is listed, cannot be opened
+    assert records.keep(json.dumps({"account_id": str(owner)}).encode(), "bad")
+    assert records.owners() == {owner}
+    records.forget({owner})
+    assert records.owners() == set()
+
+
 def test_nothing_is_lost_while_others_are_forgotten(tmp_path):
     """Another process keeps a record while the file is being replaced."""
     gone = uuid.uuid4()

@@ -67,3 +67,10 @@ def test_rows_that_the_database_refused(settings, findings, journal):
     [said] = findings(check_journal(settings))
     assert said.startswith("3 rows were refused by the database")
     assert "SECRET" not in said
+
+
+def test_what_was_put_aside_may_go_meanwhile(settings, findings):
+    folder = settings.data_dir / "journal" / "rejected"
+    folder.mkdir(parents=True)
+    (folder / "2026-01-01.jsonl").symlink_to(folder / "gone")  # is listed, cannot be opened
+    assert findings(check_journal(settings)) == []
