@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from storage import private_files
+from storage.database_url import AWAY
 from storage.errors import DatabaseUnavailable, RightsMissing, SchemaError
 from storage.migrations.scripts import SQL_FOLDER
 from storage.roles import LOGIN_ROLES, OWNER, password_path, read_password
@@ -41,7 +42,8 @@ def migrate(administrator_url: SecretStr, roles_folder: Path) -> None:
     has its password in `roles_folder`/<role>.password (0600), made when it is missing.
 
     Raises:
-        DatabaseUnavailable: the server does not answer, or something holds a table's lock.
+        DatabaseUnavailable: the server does not answer or only reads, or something holds a table's
+            lock.
         RightsMissing: the administrator may not do it; the message has PostgreSQL's reason.
         SchemaError: the server is too old or not UTF-8, or its schema is newer than this program.
     """
@@ -186,6 +188,6 @@ def _reporting_errors() -> Generator[None]:
                 f"for {_LOCK_TIMEOUT}, and its other users would wait behind the migration: end "
                 "what takes so long (pg_stat_activity shows it), or try again later"
             ) from error
-        if isinstance(cause, psycopg.OperationalError):
+        if isinstance(cause, AWAY):
             raise DatabaseUnavailable(f"the database cannot be migrated now: {message}") from error
         raise
