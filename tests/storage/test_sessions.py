@@ -93,16 +93,16 @@ async def test_what_nobody_can_use_is_deleted(api, database, new_account, admini
     await jobs.close()
 
 
+def waits(administrator, role):
+    query = (
+        "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+        " AND usename = %s AND wait_event_type = 'Lock'"
+    )
+    return administrator.execute(query, [role]).fetchone() is not None
+
+
 async def test_a_code_that_is_issued_meanwhile_is_not_deleted(api, database, administrator):
     """The row is that of an old code of the same address, which its deletion has found already."""
-
-    def waits():
-        query = (
-            "SELECT FROM pg_stat_activity WHERE datname = current_database()"
-            " AND usename = %s AND wait_event_type = 'Lock'"
-        )
-        return administrator.execute(query, [roles.JOBS]).fetchone() is not None
-
     async with api.system() as connection:
         await issue_code(connection, database.keys, "sign_in", "eve@example.com")
     administrator.execute("UPDATE metrion.codes SET expires_at = now() - interval '25 h'")
@@ -110,9 +110,37 @@ async def test_a_code_that_is_issued_meanwhile_is_not_deleted(api, database, adm
     async with api.system() as connection:
         code = (await issue_code(connection, database.keys, "sign_in", "eve@example.com")).code
         deleting = asyncio.create_task(delete_expired(jobs))
-        while not deleting.done() and not waits():
+        while not deleting.done() and not waits(administrator, roles.JOBS):
             await asyncio.sleep(0.01)
     assert await deleting == 0
+    async with api.system() as connection:
+        assert await try_code(connection, database.keys, "sign_in", "eve@example.com", code)
+    await jobs.close()
+
+
+async def test_an_old_codes_row_is_not_deleted_before_it_has_become_a_new_one(
+    api, database, administrator
+):
+    async def issue():
+        async with api.system() as connection:
+            return await issue_code(connection, database.keys, "sign_in", "eve@example.com")
+
+    await issue()
+    administrator.execute("UPDATE metrion.codes SET expires_at = now() - interval '25 h'")
+    # between the look for a row, which is there, and what is done with it
+    administrator.execute("""
+        CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql
+        AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END';
+        CREATE TRIGGER wait AFTER INSERT ON metrion.codes EXECUTE FUNCTION public.wait();
+        SELECT pg_advisory_lock(1)
+    """)
+    issuing = asyncio.create_task(issue())
+    while not waits(administrator, roles.API):
+        await asyncio.sleep(0.01)
+    jobs = Database(database.url(roles.JOBS))
+    assert await delete_expired(jobs) == 0
+    administrator.execute("SELECT pg_advisory_unlock(1)")
+    code = (await issuing).code
     async with api.system() as connection:
         assert await try_code(connection, database.keys, "sign_in", "eve@example.com", code)
     await jobs.close()

@@ -23,8 +23,10 @@ BEGIN
   account_id := (
     SELECT a.id FROM metrion.accounts AS a
     WHERE lower(a.email COLLATE "C") = lower(issue_code.email COLLATE "C"));
+  -- one that is there is locked, not changed: an old code's row would be cleaned up before the rest
   INSERT INTO metrion.codes (purpose, address, expires_at, tries, sent)
-    VALUES (for_purpose, for_address, now(), 0, '{}') ON CONFLICT DO NOTHING;
+    VALUES (for_purpose, for_address, now(), 0, '{}')
+    ON CONFLICT (purpose, address) DO UPDATE SET tries = 0 WHERE false;
   SELECT ARRAY(
       SELECT s.at FROM unnest(c.sent) AS s (at) WHERE s.at > now() - interval '1 day' ORDER BY s.at
     ) INTO recent
