@@ -3,15 +3,16 @@
 import asyncio
 import itertools
 import time
-from typing import Protocol, cast, override
+from typing import cast, override
 
 from addons.answers import Answer, reason_of
 from addons.body_reader import BodyReader, MalformedBodyError
-from addons.direct.provider import ProviderConnection, ProviderPool
+from addons.direct.door import Door
+from addons.direct.provider import ProviderConnection
 from addons.direct.tick import SLACK_SECONDS, Tick
 from addons.exchange import Exchange, Headers, Phase
 from addons.framing import PIPELINE_MAX_BYTES, MalformedHeadError, ReceiveBuffer, read_request_head
-from addons.policy import NEVER, Policy, Step, View
+from addons.policy import NEVER, Step, View
 from addons.providers.base import Origin
 from addons.relay import Relay
 
@@ -19,25 +20,6 @@ from addons.relay import Relay
 KEEP_ALIVE_SECONDS = 600.0
 _TLS_HANDSHAKE = 0x16
 _numbers = itertools.count(1)
-
-
-class Door(Protocol):
-    """Where clients come in (see `addons.direct.server`)."""
-
-    policy: Policy
-    pool: ProviderPool
-
-    def came(self, client: "ClientConnection") -> bool:
-        """One more client; False if there are too many."""
-        ...
-
-    def left(self, client: "ClientConnection") -> None:
-        """A client and its last exchange are gone."""
-        ...
-
-    def hand_over(self, transport: asyncio.Transport, data: bytes) -> None:
-        """A client that speaks TLS, with what it has sent."""
-        ...
 
 
 class ClientConnection(asyncio.Protocol):
@@ -291,36 +273,41 @@ class ClientConnection(asyncio.Protocol):
 
     def connect(self, origin: Origin) -> None:
         """Take a connection that is kept, or make one."""
+        relay = self._relay
+        if relay is None:
+            raise RuntimeError("nobody asked for a connection")
         connection = self._door.pool.take(origin)
         if connection is not None:
-            self._connected(connection)
-        else:
-            # Owned: cancelled by `abandon_connect`, and its end is told by itself.
-            self._connecting = asyncio.get_running_loop().create_task(self._connect(origin))
+            self._connected(relay, connection)
+            return
+        # Owned: cancelled by `abandon_connect`, and its end is told by itself.
+        task = asyncio.get_running_loop().create_task(self._connect(origin, relay))
+        if not task.done():
+            self._connecting = task
 
-    async def _connect(self, origin: Origin) -> None:
+    async def _connect(self, origin: Origin, relay: Relay) -> None:
         try:
             connection = await self._door.pool.connect(origin)
             # It may have ended, or said something unasked, before this task had its turn.
             connection = connection if connection.is_open else None
         except (OSError, UnicodeError):  # the latter: no name server could be asked for such a name
             connection = None
-        self._connecting = None
-        relay = self._relay
-        if relay is None or relay.phase is not Phase.CONNECT:
+        # Before it has waited, whoever called `connect` is still at it, and reads on by itself.
+        has_waited = self._connecting is not None
+        if relay is not self._relay or relay.phase is not Phase.CONNECT:
             if connection is not None:
                 connection.close()
-        elif connection is None:
+            return
+        self._connecting = None
+        if connection is None:
             relay.tell(relay.connect_failed)
         else:
-            self._connected(connection)
-        self._advance()
-        self.flush()
+            self._connected(relay, connection)
+        if has_waited:
+            self._advance()
+            self.flush()
 
-    def _connected(self, connection: ProviderConnection) -> None:
-        relay = self._relay
-        if relay is None:
-            raise RuntimeError("nobody asked for a connection")
+    def _connected(self, relay: Relay, connection: ProviderConnection) -> None:
         self._provider = connection
         connection.take(relay, self._provider_spoke, self._door.pool.give_back)
         relay.tell(relay.connected)

@@ -1,11 +1,17 @@
 """A client's connection: what it may send when, and how it ends."""
 
+import asyncio
 import contextlib
 import io
 import socket
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+
+from addons.direct.provider import ProviderConnection
+from addons.providers.base import Origin
 
 PATH = "/api/proxy/openai/v1/chat/completions"
 TOKEN = "sk-metrion-" + "0123456789abcdef" * 2
@@ -174,3 +180,113 @@ def test_the_usage_of_who_leaves_while_the_provider_is_held_back(start_proxy, ch
         (row,) = proxy.rows.wait(1, 15)
     assert row["outcome"] == "client_closed"
     assert row["usage"].output_tokens > 0
+
+
+# ---- connections that are being made --------------------------------------------------------
+
+
+class Written(asyncio.Transport):
+    """A connection that goes nowhere, and keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = b""
+        self.is_aborted = False
+
+    def write(self, data):
+        self.data += data
+
+    def abort(self):
+        self.is_aborted = True
+
+    def get_write_buffer_size(self):
+        return 0
+
+
+class Providers:
+    """Connections to three providers: to `a` there is no way at all, to others when it is told.
+
+    A connect that is given up comes to its end all the same, as one may at that very moment.
+    """
+
+    def __init__(self, proxy: Any) -> None:
+        self._loop = proxy._loop
+        self._made: dict[str, asyncio.Future[ProviderConnection]] = {}
+        self.written: dict[str, Written] = {}
+        self.given_up: list[str] = []
+        proxy.addon._direct.pool.connect = self._connect
+
+    async def _connect(self, origin: Origin) -> ProviderConnection:
+        if origin.host == "a.example":
+            raise OSError
+        made = self._made[origin.host] = self._loop.create_future()
+        try:
+            await asyncio.shield(made)
+        except asyncio.CancelledError:
+            self.given_up.append(origin.host)
+        return await made
+
+    def wait_for(self, host: str) -> None:
+        """Until somebody wants a connection."""
+        deadline = time.monotonic() + 5
+        while host not in self._made:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    async def _open(self, origin: Origin) -> ProviderConnection:
+        connection = ProviderConnection(origin)
+        connection.connection_made(transport := Written())
+        self.written[origin.host] = transport
+        self._made[origin.host].set_result(connection)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return connection
+
+    def open(self, host: str, answer: bytes = b"") -> Written:
+        """There is a connection; what is asked on it, if anything, has an answer."""
+
+        async def act() -> None:
+            connection = await self._open(Origin("http", host, 80))
+            if answer:
+                connection.data_received(answer)
+
+        run(self._loop, act)
+        return self.written[host]
+
+
+def run(loop: asyncio.AbstractEventLoop, act: Callable[[], Any]) -> None:
+    asyncio.run_coroutine_threadsafe(act(), loop).result(5)
+
+
+def test_a_connect_that_fails_at_once_does_not_hide_the_next_one(start_proxy, connect_to, chat):
+    """The next one can still be given up, and what it brings is for its own request alone."""
+    hosts = {"openai": "a", "mistral": "b", "grok": "c"}
+    origins = {name: f"http://{letter}.example" for name, letter in hosts.items()}
+    proxy = start_proxy(timeout_seconds=30, origins=origins)
+    providers = Providers(proxy)
+    client = connect_to(proxy)
+    client.send(wire(chat()) + wire(chat()).replace(b"openai", b"mistral"))
+    assert client.response()[0] == 502
+    providers.wait_for("b.example")
+    (connection,) = proxy.addon._direct._clients
+    run(proxy._loop, connection.stop)
+    assert client.response()[0] == 504
+    client.send(wire(chat()).replace(b"openai", b"grok"))
+    providers.wait_for("c.example")
+    late = providers.open("b.example")
+    assert providers.given_up == ["b.example"]
+    assert (late.data, late.is_aborted) == (b"", True)
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+    assert b"sk-REAL-grok-" in providers.open("c.example", answer).data
+    assert client.response()[0] == 200
+
+
+def test_many_requests_to_where_no_way_leads_are_answered_one_after_the_other(
+    start_proxy, connect_to, chat
+):
+    origins = {"openai": "http://a.example"}
+    proxy = start_proxy(timeout_seconds=30, rate_per_minute=1000, origins=origins)
+    Providers(proxy)
+    client = connect_to(proxy)
+    client.send(wire(chat()) * 250)
+    assert [client.response()[0] for _ in range(250)] == [502] * 250

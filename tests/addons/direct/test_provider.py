@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -182,6 +183,17 @@ async def test_what_comes_unasked_closes(pool):
     connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
     assert connection._transport.is_aborted
     assert pool.take(A) is None
+
+
+async def test_a_request_never_goes_to_another_origin():
+    """Its head holds a key."""
+    connection = opened(A)
+    written: list[bytes] = []
+    connection._transport.write = written.append
+    exchange = SimpleNamespace(method="GET", upstream_path="/", upstream_headers=[], origin=B)
+    with pytest.raises(RuntimeError):
+        connection.send(exchange, [(b"authorization", b"key of b")], b"")
+    assert not written
 
 
 # ---- over TLS -------------------------------------------------------------------------------
