@@ -31,7 +31,11 @@ def doctor(deployment):
     return run
 
 
-def test_a_healthy_deployment_has_nothing_to_find(deployment, account, provider, doctor):
+def test_a_healthy_deployment_has_nothing_to_find(
+    deployment, account, provider, doctor, eventually
+):
+    # the jobs begin beside the rest, and may have only just begun
+    eventually(lambda: "ensure partitions: " in deployment.said)
     answer = httpx.post(
         deployment.proxy_url + PATH, json=BODY, headers={"authorization": f"Bearer {account.token}"}
     )
