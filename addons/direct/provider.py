@@ -90,6 +90,7 @@ class ProviderConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         # With TLS: `close_notify`. A connection that ends without it may have been cut off.
         self._has_ended = True
+        self.is_open = False  # `connection_lost` comes later, and nobody may take it meanwhile
         return False
 
     @override
@@ -168,10 +169,19 @@ class ProviderConnection(asyncio.Protocol):
         """The answer is whole: free for the next, if nothing speaks against it."""
         give_back = self._give_back
         self.release()
-        if self._keeps_alive and not self._buffer:
+        # An answer may come before its request has left; the next would wait behind the rest.
+        if self._keeps_alive and not self._buffer and self.has_sent_all:
             give_back(self)
         else:
             self.close()
+
+    @property
+    def has_sent_all(self) -> bool:
+        """Nothing of what was written is still here."""
+        if self._transport is None or self._below is None:
+            return True
+        waiting = self._transport.get_write_buffer_size() or self._below.get_write_buffer_size()
+        return not waiting
 
     def pause(self) -> None:
         """The client does not keep up: read nothing for now.

@@ -50,6 +50,32 @@ def test_a_connection_that_the_provider_ends_is_not_used_again(connect, chat, pr
     assert not provider.violations
 
 
+def test_the_next_request_does_not_wait_behind_a_body_that_nobody_reads(
+    start_proxy, connect_to, chat
+):
+    """Each connection's request is answered early, its body left where it is."""
+
+    def serve(count: int) -> None:
+        for _ in range(count):
+            connections.append(listener.accept()[0])
+            connections[-1].recv(1)
+            connections[-1].sendall(b"HTTP/1.1 413 No\r\ncontent-length: 2\r\n\r\n{}")
+
+    connections: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        thread = threading.Thread(target=serve, args=(2,))
+        thread.start()
+        origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = connect_to(start_proxy(timeout_seconds=3, origins={"openai": origin}))
+        for body in (chat(user="x" * 16_000_000), chat()):
+            client.request(PATH, body)
+            assert client.response()[0] == 413
+        thread.join(10)
+    for connection in connections:
+        connection.close()
+
+
 @pytest.fixture(params=["http reset", "https reset", "https closed"])
 def hasty_provider(request):
     """A provider that ends every connection as soon as it is there."""
@@ -96,12 +122,16 @@ class Transport(asyncio.Transport):
     def __init__(self):
         super().__init__()
         self.is_aborted = False
+        self.unsent_bytes = 0
 
     def abort(self):
         self.is_aborted = True
 
     def is_closing(self):
         return self.is_aborted
+
+    def get_write_buffer_size(self):
+        return self.unsent_bytes
 
 
 def opened(origin: Origin) -> ProviderConnection:
@@ -129,6 +159,7 @@ def test_a_connection_that_ended_before_its_request_had_a_turn_is_none(proxy, cl
     assert (status, headers["x-metrion-error"]) == (502, "provider_unreachable")
 
 
+HEARD = ("answer_head", "answer_data", "answer_end")
 A, B = Origin("https", "a.example", 443), Origin("https", "b.example", 443)
 
 
@@ -183,6 +214,31 @@ async def test_what_comes_unasked_closes(pool):
     connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
     assert connection._transport.is_aborted
     assert pool.take(A) is None
+
+
+async def test_one_whose_provider_has_said_goodbye_is_not_taken(pool):
+    """Also before the socket is closed, which is a turn of the loop later."""
+    ended = opened(A)
+    pool.give_back(ended)
+    ended.eof_received()
+    assert pool.idle == 0
+    assert pool.take(A) is None
+    assert ended._transport.is_aborted
+
+
+@pytest.mark.parametrize("where", ["nowhere", "in TLS", "below"])
+async def test_one_whose_request_has_not_left_is_not_kept(pool, where):
+    """An answer may come before (401, 413, 429): the next request would wait behind the rest."""
+    connection = opened(A)
+    connection._transport = Transport()  # over TLS
+    relay = SimpleNamespace(tell=lambda *_: None, **dict.fromkeys(HEARD))
+    connection.take(relay, lambda: None, pool.give_back)
+    stuck = {"in TLS": connection._transport, "below": connection._below}
+    if where in stuck:
+        stuck[where].unsent_bytes = 1
+    connection.data_received(b"HTTP/1.1 429 Slowly\r\ncontent-length: 2\r\n\r\n{}")
+    assert pool.take(A) is (connection if where == "nowhere" else None)
+    assert connection._transport.is_aborted is (where != "nowhere")
 
 
 async def test_a_request_never_goes_to_another_origin():
