@@ -215,13 +215,14 @@ class Relay:
         if self.phase is not Phase.WAIT:
             return
         self.phase = Phase.ANSWER
-        self.set_deadline(self.policy.idle_timeout)
+        if not self.client_gone:
+            self.set_deadline(self.policy.idle_timeout)
         exchange = self.exchange
         exchange.marks.answer_head = time.monotonic()
         headers = self.policy.responseheaders(exchange, head.status, head.fields)
         ends = head.body_bytes == 0
         self._declared_bytes = head.body_bytes
-        framed = [*headers, *self._framing(headers, ends=ends), *self._farewell()]
+        framed = self._framed(headers, ends=ends)
         exchange.marks.answered = time.monotonic()
         if ends:
             self.policy.response(exchange)  # the head is the whole answer: its row comes first
@@ -230,21 +231,17 @@ class Relay:
         if self._view:
             self._view.response_head(head.status, headers)
 
-    def _framing(self, headers: Headers, *, ends: bool) -> Headers:
-        """How the client is told where the body ends, in the way that its HTTP version knows."""
-        head = self._head
-        if ends or head is None or head.http2:
-            return []
-        if any(name == b"content-length" for name, _ in headers):
-            return []
-        if head.version == b"HTTP/1.0":
-            return [(b"connection", b"close")]
-        return [(b"transfer-encoding", b"chunked")]
-
-    def _farewell(self) -> Headers:
-        """What tells the client to send its next request to another process."""
-        says_so = self.policy.is_draining and not self.exchange.http2
-        return [(b"connection", b"close")] if says_so else []
+    def _framed(self, headers: Headers, *, ends: bool) -> Headers:
+        """With what tells the client where the body ends, and to ask another process next."""
+        framed, head = [*headers], self._head
+        if head is None or head.http2:
+            return framed
+        if not ends and all(name != b"content-length" for name, _ in headers):
+            old = head.version == b"HTTP/1.0"
+            framed.append((b"connection", b"close") if old else (b"transfer-encoding", b"chunked"))
+        if self.policy.is_draining:
+            framed.append((b"connection", b"close"))
+        return framed
 
     def answer_data(self, data: bytes) -> None:
         """Bytes of the provider's answer."""
@@ -289,8 +286,7 @@ class Relay:
         if self._view:
             self._view.answered(answer)
         body = b"" if self.exchange.method == "HEAD" else answer.body
-        headers = [*answer.headers, *self._framing(answer.headers, ends=not body)]
-        headers += self._farewell()
+        headers = self._framed(answer.headers, ends=not body)
         if not self._request_done:
             if not self._head or not self._head.is_short(DISCARD_MAX_BYTES):
                 headers.append((b"connection", b"close"))
@@ -314,6 +310,7 @@ class Relay:
         if self.phase in (Phase.WAIT, Phase.ANSWER) and not self.client_gone:
             # The provider goes on and charges for it: read on, to learn what it was.
             self.client_gone = self.exchange.client_gone = True
+            self._passed_bytes = 0  # from here on they count against `drain_bytes`
             self.set_deadline(self.policy.drain_seconds)
         elif self.phase is not Phase.DONE:
             if self.phase is Phase.CONNECT:

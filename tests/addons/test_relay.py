@@ -325,6 +325,29 @@ async def test_a_client_that_leaves_is_outlived_by_the_answer_up_to_a_bound(rela
     assert wire.said[2:] == ["close_upstream", "dropped"]
 
 
+async def test_who_has_left_is_not_waited_for_longer_because_the_answer_begins(relay_of):
+    relay, _, policy = relay_of()
+    policy.drain_seconds = 1.0
+    ask(relay)
+    relay.tell(relay.client_left)
+    before = relay.deadline
+    relay.tell(relay.answer_head, OK)
+    relay.tell(relay.answer_data, b"ab")
+    assert relay.deadline == before
+
+
+async def test_what_came_before_the_client_left_does_not_count_as_read_for_nobody(relay_of):
+    relay, _, policy = relay_of()
+    ask(relay)
+    relay.tell(relay.answer_head, ResponseHead(200, b"", [], None, keeps_alive=True))
+    relay.tell(relay.answer_data, b"x" * 150)
+    relay.tell(relay.client_left)
+    relay.tell(relay.answer_data, b"x" * 100)
+    assert relay.phase is Phase.ANSWER
+    relay.tell(relay.answer_data, b"x")
+    assert policy.ends == [Outcome.CLIENT_CLOSED]
+
+
 async def test_the_body_of_a_refused_request_is_read_up_to_a_bound(relay_of):
     async def refuse():
         return REFUSAL
