@@ -115,20 +115,27 @@ def connected_to(listener: socket.socket, **options) -> str:
     return run(work())
 
 
-def test_the_next_address_is_taken_when_one_takes_no_connections(monkeypatch):
-    with socket.create_server(("127.0.0.2", 0)) as listener:
-        look_up_as(monkeypatch, "127.0.0.1", "127.0.0.2")
-        assert connected_to(listener) == "127.0.0.2"
+@pytest.fixture
+def listener():
+    """Listens at 127.0.0.2, at a port where nobody listens at 127.0.0.1."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        with socket.create_server(("127.0.0.2", reserved.getsockname()[1])) as server:
+            yield server
 
 
-def test_when_none_does_it_is_said(monkeypatch):
-    with socket.create_server(("127.0.0.2", 0)) as listener:
-        look_up_as(monkeypatch, "127.0.0.1")
-        with pytest.raises(ConnectionRefusedError):
-            connected_to(listener)
-        look_up_as(monkeypatch)
-        with pytest.raises(OSError, match="no address"):
-            connected_to(listener)
+def test_the_next_address_is_taken_when_one_takes_no_connections(monkeypatch, listener):
+    look_up_as(monkeypatch, "127.0.0.1", "127.0.0.2")
+    assert connected_to(listener) == "127.0.0.2"
+
+
+def test_when_none_does_it_is_said(monkeypatch, listener):
+    look_up_as(monkeypatch, "127.0.0.1")
+    with pytest.raises(ConnectionRefusedError):
+        connected_to(listener)
+    look_up_as(monkeypatch)
+    with pytest.raises(OSError, match="no address"):
+        connected_to(listener)
 
 
 def test_a_certificate_is_for_the_name_and_not_for_its_address(monkeypatch, tmp_path):

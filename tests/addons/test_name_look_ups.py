@@ -45,7 +45,9 @@ async def test_many_who_wait_for_a_silent_one_hold_up_nobody(silence, caplog):
     ends = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(end) for end in ends} == {TimeoutError}
     silence.set()
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):
+        while names._under_way:
+            await asyncio.sleep(0.01)
     with pytest.raises(socket.gaierror):
         await find(names, "dead.example", 5)
     assert silence.asked[2:] == ["dead.example"]

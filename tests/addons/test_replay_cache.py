@@ -234,7 +234,7 @@ def person(installation, provider):
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_hit_is_the_answer_that_was_given_piece_by_piece(flavour, person, provider):
     asked = FLAVOURS[flavour]
-    knobs = {"x-fake-events": "6", "x-fake-interval": "0.02"} if "stream" in flavour else {}
+    knobs = {"x-fake-events": "20", "x-fake-interval": "0.02"} if "stream" in flavour else {}
     first_headers, first = person.pieces(asked, WANTED | knobs)
     headers, again = person.pieces(asked, WANTED | knobs)
     assert (first_headers["x-metrion-cache"], headers["x-metrion-cache"]) == ("MISS", "HIT")

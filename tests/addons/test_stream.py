@@ -131,13 +131,13 @@ def test_a_provider_that_is_down_is_502_and_asked_again_next_time(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         origins["openai"] = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    client = connect_to(proxy := start_proxy())
-    for count in (1, 2):
-        client.request(PATH, chat())
-        status, _, body = client.response()
-        assert status == 502
-        assert json.loads(body)["error"]["code"] == "provider_unreachable"
-        assert proxy.rows.wait(count)[-1]["outcome"] == "provider_error"
+        client = connect_to(proxy := start_proxy())
+        for count in (1, 2):
+            client.request(PATH, chat())
+            status, _, body = client.response()
+            assert status == 502
+            assert json.loads(body)["error"]["code"] == "provider_unreachable"
+            assert proxy.rows.wait(count)[-1]["outcome"] == "provider_error"
 
 
 @pytest.mark.parametrize(
@@ -268,6 +268,17 @@ def test_usage_of_a_stream_is_read_and_its_chunk_kept_back(proxy, client, chat, 
     usage = proxy.rows.wait(1)[0]["usage"]
     assert usage.input_tokens > 0
     assert usage.output_tokens > 0
+
+
+def test_a_stream_of_nothing_ends_for_the_client_too(proxy, client, chat, provider):
+    """Whose usage chunk would be kept back: its length is not the provider's, but this one is."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 0\r\n\r\n"
+    provider.scripts[b"nothing"] = [head]
+    client.request(PATH, chat(stream=True), {"x-fake-script": "nothing"})
+    status, headers = client.head()
+    assert (status, headers.get("content-length")) == (200, "0")
+    client.request(PATH, chat())
+    assert client.response()[0] == 200
 
 
 def test_an_explicit_wish_about_usage_is_obeyed(proxy, client, chat, provider):

@@ -18,6 +18,7 @@ TERMINATE = (
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
     " WHERE usename = 'metrion_api' AND datname = current_database()"
 )
+BACKEND = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
 CONNECTED = (
     "SELECT count(*) FROM pg_stat_activity"
     " WHERE usename = 'metrion_api' AND datname = current_database()"
@@ -155,11 +156,16 @@ async def test_a_connection_lost_in_the_middle_is_unavailability(api, administra
 
 
 @pytest.mark.parametrize("asks_on", [True, False])
-async def test_a_server_that_has_ended_an_idle_transaction_is_unavailability(api, asks_on):
+async def test_a_server_that_has_ended_an_idle_transaction_is_unavailability(
+    api, administrator, asks_on
+):
     async def be_idle():
         async with api.system() as connection:
+            backend = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
             await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 10"))
-            await asyncio.sleep(0.2)
+            async with asyncio.timeout(10):
+                while administrator.execute(BACKEND, [backend]).fetchone()["count"]:
+                    await asyncio.sleep(0.02)
             if asks_on:  # else it is committed
                 await connection.execute(text("SELECT 1"))
 

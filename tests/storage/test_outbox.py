@@ -119,8 +119,10 @@ async def test_two_senders_share_the_work(api, sender, database, new_account):
     for number in range(20):
         await put(api, account.id, f"{number}")
     taken = await asyncio.gather(*(take_mails(sender, 5) for _ in range(5)))
-    assert sorted(len(mails) for mails in taken)[1:] == [5, 5, 5, 5]
-    assert len({mail.id for mails in taken for mail in mails}) == 20
+    # one that finds some just being taken by another may get fewer than it asks for
+    assert max(len(mails) for mails in taken) == 5
+    found = [mail.id for mails in taken for mail in mails]
+    assert len(found) == len(set(found)) == 20
 
 
 async def test_an_accounts_mails_go_with_it(api, sender, new_account, administrator):

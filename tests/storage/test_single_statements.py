@@ -71,9 +71,10 @@ async def test_who_waits_no_longer_leaves_a_good_pool(statements):
 
 
 async def test_a_look_up_does_not_wait_for_long(statements, monkeypatch):
-    monkeypatch.setattr(single_statements, "LOOK_UP_SECONDS", 0.1)
-    with pytest.raises(DatabaseUnavailable, match="does not answer"):
-        await statements.look_up("SELECT pg_sleep(10)", [])
+    with monkeypatch.context() as hurry:
+        hurry.setattr(single_statements, "LOOK_UP_SECONDS", 0.1)
+        with pytest.raises(DatabaseUnavailable, match="does not answer"):
+            await statements.look_up("SELECT pg_sleep(10)", [])
     assert await statements.look_up("SELECT 1", []) == (1,)
 
 
