@@ -227,8 +227,8 @@ class Gateway:
         content_type = values.get(b"content-type", b"").decode("latin-1")
         if exchange.usage_filter:
             if content_type.lower().startswith("text/event-stream"):
-                # One chunk less than the provider's: a length would be wrong.
-                kept = [header for header in kept if header[0] != b"content-length"]
+                # One chunk less than the provider's: its length would be wrong, if it has any.
+                kept = [each for each in kept if each[0] != b"content-length" or each[1] == b"0"]
             else:
                 exchange.usage_filter = None
         coding = coding_of(kept) if b"content-encoding" in values else ""
