@@ -9,8 +9,9 @@ What is refused could be read in two ways by two parsers (request smuggling, RFC
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self, override
 
-from h11._receivebuffer import ReceiveBuffer
+from h11._receivebuffer import ReceiveBuffer as PlainBuffer
 
 from addons.exchange import Headers
 
@@ -34,6 +35,42 @@ _WITHOUT_BODY = (204, 304)
 
 UNTIL_CLOSE = -1
 """The size of a body that ends with its connection."""
+
+
+class ReceiveBuffer(PlainBuffer):
+    """What has come on a connection.
+
+    Of a request's head that is not whole yet it knows what was looked at: one that comes byte by
+    byte would else be read as often as it has bytes.
+
+    Attributes:
+        examined: so many bytes are good, whatever comes; they end in no line end of the head.
+        empty: so many of them are empty lines before the head.
+        lines: so many line ends are in the others.
+    """
+
+    _data: bytearray
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.examined = self.empty = self.lines = 0
+
+    @override
+    def __iadd__(self, byteslike: bytes | bytearray) -> Self:
+        self._data += byteslike
+        return self
+
+    def unexamined(self) -> bytes:
+        """What has come since."""
+        return bytes(self._data[self.examined :] if self.examined else self._data)
+
+    def take_head(self, rest: bytes, end: int) -> bytes:
+        """Take out a head, of which the rest ends so many bytes after what was examined."""
+        head = bytes(self._data[self.empty : self.examined]) + rest if self.examined else rest
+        del self._data[: self.examined + end]
+        self.examined = self.empty = self.lines = 0
+        self._next_line_search = self._multiple_lines_search = 0
+        return head
 
 
 class MalformedHeadError(Exception):
@@ -109,21 +146,28 @@ def read_request_head(buffer: ReceiveBuffer) -> RequestHead | None:
     Raises:
         MalformedHeadError: it never will be acceptable.
     """
-    if not (received := bytes(buffer)):
+    if not (received := buffer.unexamined()):
         return None
-    # RFC 9112 section 2.2: an empty line before the request line is ignored. Many are no request.
-    empty = _EMPTY_LINES.match(received)
-    start = empty.end() if empty else 0
-    end = received.find(b"\r\n\r\n", start)
-    head = received[start : end if end >= 0 else None]
-    # The last byte of an unfinished head may be the CR of a CRLF.
-    if is_ambiguous(head if end >= 0 else head.rstrip(b"\r")):
+    begin = 0
+    if buffer.examined == buffer.empty:  # nothing of the head itself has come before
+        # RFC 9112 section 2.2: an empty line before it is ignored. Many are no request.
+        empty = _EMPTY_LINES.match(received)
+        begin = empty.end() if empty else 0
+    end = received.find(b"\r\n\r\n", begin)
+    if end >= 0:
+        seen = head = received[begin:end]
+    else:  # of the line ends behind the head some may have come, the last one by half
+        seen = received[begin:].removesuffix(b"\r")
+        head = seen.rstrip(b"\r\n")
+    if is_ambiguous(seen):
         raise MalformedHeadError(_BAD_REQUEST, "The request's head is malformed.")
-    if start + len(head) > HEAD_MAX_BYTES or head.count(b"\r\n") > HEAD_MAX_LINES:
+    size, lines = buffer.examined + begin + len(head), buffer.lines + head.count(b"\r\n")
+    if size > HEAD_MAX_BYTES or lines > HEAD_MAX_LINES:
         raise MalformedHeadError(_TOO_LARGE, "The request's head is too large.")
     if end < 0:
+        buffer.examined, buffer.empty, buffer.lines = size, buffer.empty + begin, lines
         return None
-    buffer.maybe_extract_at_most(end + 4)
+    head = buffer.take_head(head, end + 4)
     try:
         return _parse_request(head.split(b"\r\n"))
     except ValueError:
@@ -164,7 +208,7 @@ def _parse_request(lines: list[bytes]) -> RequestHead:
     return RequestHead(method, target, version, fields, size)
 
 
-def read_response_head(buffer: ReceiveBuffer, method: str) -> ResponseHead | None:
+def read_response_head(buffer: PlainBuffer, method: str) -> ResponseHead | None:
     """Take an answer's head out of what has come; None if it is not whole yet.
 
     Interim answers (RFC 9110 section 15.2) are passed over.

@@ -35,6 +35,7 @@ from addons.framing import (
     PIPELINE_MAX_BYTES,
     MalformedAnswerError,
     MalformedHeadError,
+    ReceiveBuffer,
     read_request_head,
     read_response_head,
 )
@@ -54,6 +55,7 @@ class GatewayHttp1Server(Http1Server):
 
     def __init__(self, context: Context, make_answer: MakeAnswer) -> None:
         super().__init__(context)
+        self.buf = ReceiveBuffer()
         self._make_answer = make_answer
 
     @property
@@ -72,7 +74,7 @@ class GatewayHttp1Server(Http1Server):
             yield commands.CloseConnection(self.conn)
             return
         try:
-            head = read_request_head(self.buf)
+            head = read_request_head(cast("ReceiveBuffer", self.buf))
         except MalformedHeadError as error:
             yield from self._refuse(error.status, error.message)
             return

@@ -1,18 +1,21 @@
 """Bytes become heads and bodies as mitmproxy and h11 read them, or are refused."""
 
 import re
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy.net.http import http1
 
+from addons import framing
 from addons.framing import (
     HEAD_MAX_BYTES,
     UNTIL_CLOSE,
     MalformedAnswerError,
     MalformedHeadError,
     ReceiveBuffer,
+    RequestHead,
     is_ambiguous,
     read_request_head,
     read_response_head,
@@ -94,6 +97,98 @@ def test_a_head_that_is_not_whole_is_waited_for(cut):
     assert head is not None
     assert head.value(b"a") == b"1"
     assert bytes(buffer) == b"rest"
+
+
+def outcome(buffer: ReceiveBuffer) -> RequestHead | int | None:
+    """The head that has come; or why it is refused."""
+    try:
+        return read_request_head(buffer)
+    except MalformedHeadError as refused:
+        return refused.status
+
+
+def read_in_pieces(pieces: list[bytes]) -> list[RequestHead | int]:
+    """Heads, up to the first refusal; each piece is read as if it had come with all before it."""
+    buffer, found = ReceiveBuffer(), list[RequestHead | int]()
+    for piece in pieces:
+        buffer += piece
+        at_once = buffer_of(bytes(buffer))
+        read = outcome(buffer)
+        assert read == outcome(at_once)
+        assert bytes(buffer) == bytes(at_once)
+        found += [read] if read else []
+        if isinstance(read, int):
+            break
+    return found
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(
+                [b"GET / HTTP/1.1\r\nHost: m", b"POST /x HTTP/1.0", b"A: b", b"A", b":"]
+            ),
+            st.sampled_from([b"\r\n", b"\r\n\r\n", b"\r", b"\n", b" ", b"\t", b"\0"]),
+            st.binary(max_size=3),
+        ),
+        max_size=30,
+    )
+)
+def test_a_head_in_any_pieces_is_read_as_the_whole(pieces):
+    with mock.patch.multiple(framing, HEAD_MAX_BYTES=70, HEAD_MAX_LINES=5):
+        whole = outcome(buffer_of(b"".join(pieces)))
+        first = next(iter(read_in_pieces(pieces)), None)
+    if isinstance(whole, int):
+        assert isinstance(first, int)  # what is malformed, too, may be too large first
+    else:
+        assert first == whole
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"\r\n\r\n"])
+def test_heads_one_behind_the_other_are_read_in_any_pieces(before, step, monkeypatch):
+    most = before + request(b"A: 1", b"B: 2")
+    more = before + request(b"A: 1", b"B: 2", b"C: 3")
+    monkeypatch.setattr(framing, "HEAD_MAX_LINES", most[len(before) :].count(b"\r\n") - 2)
+    sent = most + before + request() + most + more
+    pieces = [sent[at : at + step] for at in range(0, len(sent), step)]
+    *heads, refused = read_in_pieces(pieces)
+    assert [len(head.fields) for head in heads] == [3, 1, 3]
+    assert refused == 431
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_how_large_a_head_may_be_is_the_same_in_any_pieces(step, monkeypatch):
+    monkeypatch.setattr(framing, "HEAD_MAX_BYTES", len(request(b"A: 1")) - 4)
+    for head, is_taken in ((request(b"A: 1"), True), (request(b"A: 12"), False)):
+        [read] = read_in_pieces([head[at : at + step] for at in range(0, len(head), step)])
+        assert (read != 431) is is_taken
+
+
+@pytest.mark.parametrize("piece", [b"x", b"\r\nA: b"])
+def test_a_head_that_dribbles_in_is_looked_at_once(piece, monkeypatch):
+    looked_at = 0
+
+    def looking(text: bytes) -> bool:
+        nonlocal looked_at
+        looked_at += len(text)
+        return is_ambiguous(text)
+
+    monkeypatch.setattr(framing, "is_ambiguous", looking)
+    monkeypatch.setattr(framing, "HEAD_MAX_LINES", 10_000)
+    buffer = buffer_of(b"GET / HTTP/1.1\r\nHost: m\r\nA: ")
+    for byte in piece * (20_000 // len(piece)) + b"\r\n\r\n":
+        assert read_request_head(buffer) is None
+        buffer += bytes([byte])
+    assert read_request_head(buffer) is not None
+    assert looked_at < 3 * 20_000
+
+
+@pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r\nA: b"])
+def test_a_second_carriage_return_is_not_waited_behind(before):
+    assert read_request_head(buffer_of(before + b"\r")) is None
+    with pytest.raises(MalformedHeadError):
+        read_request_head(buffer_of(before + b"\r\r"))
 
 
 def test_an_endless_head_is_too_large():
