@@ -1,5 +1,7 @@
 """How much memory request bodies may take, one by one and all together."""
 
+from collections.abc import Callable
+
 from addons.exchange import Exchange
 from addons.outcome import Refused
 
@@ -9,7 +11,7 @@ ALL_BODIES_BYTES = 256 * 1024 * 1024
 
 
 class BodyBudget:
-    """The memory of all request bodies that are being read or wait to be written.
+    """The memory of all request bodies that are being read, or wait to leave for the provider.
 
     Args:
         max_body_bytes: the longest body that is accepted.
@@ -18,6 +20,7 @@ class BodyBudget:
     def __init__(self, max_body_bytes: int) -> None:
         self._max_body_bytes = max_body_bytes
         self._held: dict[str, int] = {}
+        self._leaving: dict[str, tuple[Exchange, Callable[[], bool]]] = {}
         self.held_bytes = 0
 
     def check_declared(self, exchange: Exchange) -> None:
@@ -42,15 +45,33 @@ class BodyBudget:
             return None
         before = self._held.get(exchange.id, 0)
         if self.held_bytes - before + body_bytes > ALL_BODIES_BYTES:
+            self._forget_gone()
+        if self.held_bytes - before + body_bytes > ALL_BODIES_BYTES:
             message = "Too many large requests are under way. Try again shortly."
             return Refused(503, "unavailable", message, retry_after=1)
         self.held_bytes += body_bytes - before
         self._held[exchange.id] = body_bytes
         return None
 
+    def leaves(self, exchange: Exchange, is_gone: Callable[[], bool]) -> None:
+        """The body was written, and its connection holds what the provider has not taken yet.
+
+        Args:
+            exchange: whose body it is.
+            is_gone: whether all of it has left; asked when there is no room for another.
+        """
+        if exchange.id in self._held:
+            self._leaving[exchange.id] = exchange, is_gone
+
     def forget(self, exchange: Exchange) -> None:
         """The body is no longer held."""
         self.held_bytes -= self._held.pop(exchange.id, 0)
+        self._leaving.pop(exchange.id, None)
+
+    def _forget_gone(self) -> None:
+        for exchange, is_gone in list(self._leaving.values()):
+            if is_gone():
+                self.forget(exchange)
 
     def _too_large(self) -> Refused:
         limit = self._max_body_bytes

@@ -17,6 +17,7 @@ logged and answered with 500. Nothing is forwarded unless both steps returned No
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from addons import answers, forwarding, rows
@@ -164,6 +165,10 @@ class Gateway:
     def body_refusal(self, exchange: Exchange, body_bytes: int) -> Refused | None:
         """Why a body of which so much has come is not read on."""
         return self._bodies.refusal(exchange, body_bytes)
+
+    def body_leaves(self, exchange: Exchange, is_gone: Callable[[], bool]) -> None:
+        """The body was written; `is_gone`: the provider's connection holds nothing of it."""
+        self._bodies.leaves(exchange, is_gone)
 
     def body_forgotten(self, exchange: Exchange) -> None:
         """The body is no longer held."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 from addons.answers import Answer
@@ -44,6 +45,10 @@ class Policy(Protocol):
 
     def body_refusal(self, exchange: Exchange, body_bytes: int) -> Refused | None:
         """Why so long a body is not read on."""
+        ...
+
+    def body_leaves(self, exchange: Exchange, is_gone: Callable[[], bool]) -> None:
+        """The body was written; `is_gone`: the provider's connection holds nothing of it."""
         ...
 
     def body_forgotten(self, exchange: Exchange) -> None:
@@ -156,6 +161,10 @@ class Wire(Protocol):
 
     def send_request(self, exchange: Exchange, key_headers: Headers, body: bytes) -> None:
         """Write the whole request to the provider. What has the key in it is not kept."""
+        ...
+
+    def has_sent_all(self) -> bool:
+        """Nothing of the request waits to leave, as far as that is known."""
         ...
 
     def close_upstream(self) -> None:

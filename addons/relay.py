@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from addons.answers import Answer
+from addons.body_budget import SMALL_BODY_BYTES
 from addons.exchange import Exchange, Headers, Phase
 from addons.framing import RequestHead, ResponseHead
 from addons.outcome import (
@@ -204,9 +205,11 @@ class Relay:
         if self.phase is not Phase.CONNECT:
             return
         self.phase = Phase.WAIT
-        body = self.exchange.body
-        self._forget_body()
-        self.wire.send_request(self.exchange, self.policy.wire_headers(self.exchange), body)
+        exchange = self.exchange
+        body, exchange.body = exchange.body, b""
+        self.wire.send_request(exchange, self.policy.wire_headers(exchange), body)
+        if len(body) > SMALL_BODY_BYTES:
+            self.policy.body_leaves(exchange, self.wire.has_sent_all)
 
     # ---- the answer -------------------------------------------------------------------------
 
@@ -218,10 +221,10 @@ class Relay:
         if not self.client_gone:
             self.set_deadline(self.policy.idle_timeout)
         exchange = self.exchange
+        self.policy.body_forgotten(exchange)
         exchange.marks.answer_head = time.monotonic()
         headers = self.policy.responseheaders(exchange, head.status, head.fields)
-        ends = head.body_bytes == 0
-        self._declared_bytes = head.body_bytes
+        self._declared_bytes, ends = head.body_bytes, head.body_bytes == 0
         framed = self._framed(headers, ends=ends)
         exchange.marks.answered = time.monotonic()
         if ends:

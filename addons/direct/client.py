@@ -327,6 +327,10 @@ class ClientConnection(asyncio.Protocol):
         if self._provider is not None:
             self._provider.send(exchange, key_headers, body)
 
+    def has_sent_all(self) -> bool:
+        """Nothing of the request waits to leave."""
+        return self._provider is None or self._provider.has_sent_all
+
     def close_upstream(self) -> None:
         """The provider's connection has no further use."""
         if self._provider is not None:

@@ -47,5 +47,26 @@ def test_large_bodies_share_what_there_is(monkeypatch):
     assert budget.held_bytes == 0
 
 
+def test_a_body_counts_until_it_has_left(monkeypatch):
+    monkeypatch.setattr(body_budget, "ALL_BODIES_BYTES", 200_000)
+    budget = BodyBudget(10**9)
+    first, second, third = exchange(), exchange(), exchange()
+    gone: set[str] = set()
+    for each in (first, second):
+        assert budget.refusal(each, 100_000) is None
+        budget.leaves(each, lambda number=each.id: number in gone)
+    assert budget.refusal(third, 100_000).status == 503
+    gone.add(second.id)
+    assert budget.refusal(third, 100_000) is None
+    assert budget.held_bytes == 200_000
+    budget.forget(first)
+    gone.add(first.id)
+    budget.leaves(first, pytest.fail)  # too late: it is asked no more
+    assert budget.refusal(first, 150_000).status == 503
+    for each in (second, third):
+        budget.forget(each)
+    assert budget.held_bytes == 0
+
+
 def test_a_body_that_grows_too_long_is_refused():
     assert BodyBudget(100).refusal(exchange(), 101).status == 413

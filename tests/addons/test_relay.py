@@ -3,11 +3,13 @@
 import asyncio
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from addons.answers import Answer
+from addons.body_budget import SMALL_BODY_BYTES
 from addons.exchange import Phase
 from addons.framing import RequestHead, ResponseHead
 from addons.outcome import Outcome, Refused
@@ -67,6 +69,7 @@ class Policy:
         self.exchange_of = exchange_of
         self.steps = steps
         self.ends: list[Outcome | str] = []
+        self.bodies: list[str | Callable[[], bool]] = []
 
     def begin(self, head, client):
         exchange = self.exchange_of()
@@ -89,8 +92,11 @@ class Policy:
     def body_refusal(self, exchange, body_bytes):
         return None
 
+    def body_leaves(self, exchange, is_gone):
+        self.bodies.append(is_gone)
+
     def body_forgotten(self, exchange):
-        pass
+        self.bodies.append("forgotten")
 
     def refuse(self, exchange, refused):
         self.ends.append(refused.outcome)
@@ -166,6 +172,21 @@ async def test_a_request_and_its_answer(relay_of):
     assert policy.ends == [Outcome.OK]
     assert wire.said[4:] == [b"cd", "send_end", "dropped"]
     assert relay.phase is Phase.DONE
+
+
+@pytest.mark.parametrize("size", [2, SMALL_BODY_BYTES, SMALL_BODY_BYTES + 1])
+async def test_a_body_is_forgotten_when_the_answer_begins_or_the_exchange_ends(relay_of, size):
+    """It may wait at the provider's connection; whether a large one does can be asked."""
+    relay, _, policy = relay_of()
+    ask(relay, b"x" * size)
+    assert relay.exchange.body == b""
+    assert len(policy.bodies) == (size > SMALL_BODY_BYTES)
+    assert "forgotten" not in policy.bodies
+    relay.tell(relay.answer_head, OK)
+    assert policy.bodies[-1] == "forgotten"
+    policy.bodies.clear()
+    relay.tell(relay.expired)
+    assert policy.bodies == ["forgotten"]
 
 
 @pytest.mark.parametrize("waits", [False, True])

@@ -182,6 +182,33 @@ def test_the_usage_of_who_leaves_while_the_provider_is_held_back(start_proxy, ch
     assert row["usage"].output_tokens > 0
 
 
+def test_a_body_counts_until_the_provider_has_taken_it(start_proxy, connect_to, chat, monkeypatch):
+    large, smaller = (chat(user="x" * length) for length in (16_000_000, 200_000))
+    monkeypatch.setattr("addons.body_budget.ALL_BODIES_BYTES", len(large) + 100_000)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.settimeout(10)
+        origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        proxy = start_proxy(timeout_seconds=30, origins={"openai": origin})
+        waits, other = connect_to(proxy), connect_to(proxy)
+        waits.request(PATH, large)
+        taken = stack.enter_context(listener.accept()[0])
+        taken.settimeout(10)
+        assert taken.recv(1, socket.MSG_PEEK)  # it was written
+        other.request(PATH, smaller)
+        assert other.response()[0] == 503
+        with taken.makefile("rb") as said:
+            while said.readline() != b"\r\n":
+                pass
+            assert said.read(len(large)) == large
+            other.request(PATH, smaller)
+            again = stack.enter_context(listener.accept()[0])
+            for connection in (taken, again):
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+            assert [each.response()[0] for each in (waits, other)] == [200, 200]
+    assert proxy.gateway._bodies.held_bytes == 0
+
+
 # ---- connections that are being made --------------------------------------------------------
 
 
