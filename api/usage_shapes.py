@@ -51,9 +51,11 @@ def costs_by_model(window: Window, groups: Sequence[Group]) -> list[ModelCost]:
     `groups` are by provider and model, with their `cost_series`.
     """
     known = [group for group in groups if group.sums.known_cost is not None]
-    order = sorted(known, key=lambda each: (-each.sums.cost_usd, name_of(each)))
+    order = sorted(named(known), key=lambda each: (-each.sums.cost_usd, name_of(each)))
+    others = [group for group in known if group.model is None]
     # a rest of one is shown by its own name
-    shown = order if len(order) <= MOST_SERIES + 1 else order[:MOST_SERIES]
+    is_all = len(order) <= MOST_SERIES + 1 and not others
+    shown = order if is_all else order[:MOST_SERIES]
     places = _places(window)
     costs = [
         ModelCost(
@@ -64,7 +66,7 @@ def costs_by_model(window: Window, groups: Sequence[Group]) -> list[ModelCost]:
         )
         for group in shown
     ]
-    if rest := order[len(shown) :]:
+    if rest := order[len(shown) :] + others:
         total = float(sum(group.sums.cost_usd for group in rest))
         costs.append(
             ModelCost(model="other", provider=None, values=_costs(places, rest), total=total)
@@ -129,6 +131,11 @@ def dearest(groups: Iterable[Group]) -> list[Group]:
     )
 
 
+def named(groups: Iterable[Group]) -> list[Group]:
+    """Return groups by model without those of all other models together (`Question.rest`)."""
+    return [each for each in groups if each.model is not None]
+
+
 def percentile_series(window: Window, found: Latencies) -> list[list[float | None]]:
     """Return the latency's p50, p95 and p99 for each hour or day: a series of each."""
     moments = [found.by_moment.get(("latency", place), {}) for place in range(window.count)]
@@ -151,7 +158,7 @@ def latency_by_model(found: Latencies) -> list[ModelLatency]:
     """Return the models' latencies, the busiest first."""
     models: list[ModelLatency] = []
     for (measure, provider, model), histogram in found.by_model.items():
-        if measure != "latency":
+        if measure != "latency" or model is None:
             continue
         p50, p95, p99 = shown_percentiles(histogram)
         ttfb = found.by_model.get(("ttfb", provider, model), {})

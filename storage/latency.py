@@ -19,6 +19,7 @@ type Measure = Literal["latency", "ttfb", "overhead"]
 type Histogram = Mapping[int, int]
 """Bucket → requests."""
 
+MOST_MODELS: Final = 200
 _PER_OCTAVE: Final = 4
 _LOWEST_BUCKET: Final = -40
 _HIGHEST_BUCKET: Final = 84
@@ -35,8 +36,9 @@ class Latencies:
 
     by_moment: Mapping[tuple[Measure, int], Histogram]
     """(measure, number of the hour or day) → histogram."""
-    by_model: Mapping[tuple[Measure, str, str], Histogram]
-    """(measure, provider, model) → histogram; no model is ''. The overhead is not of a model."""
+    by_model: Mapping[tuple[Measure, str, str | None], Histogram]
+    """(measure, provider, model) → histogram; no model is '', None are all but the busiest
+    `MOST_MODELS`. The overhead is not of a model."""
     previous: Histogram
     """Of the latency in the span of equal length just before."""
 
@@ -94,12 +96,14 @@ async def latencies(connection: AsyncConnection, window: Window, wanted: Filter)
         wanted,
         {
             "moments": Question(window, ("begin",), HISTOGRAMS),
-            "models": Question(window, ("provider", "model"), _OF_MODELS),
+            "models": Question(
+                window, ("provider", "model"), _OF_MODELS, MOST_MODELS, ("timed",), rest=True
+            ),
             "previous": Question(window.previous, (), ("latency",)),
         },
     )
     by_moment: dict[tuple[Measure, int], Histogram] = {}
-    by_model: dict[tuple[Measure, str, str], Histogram] = {}
+    by_model: dict[tuple[Measure, str, str | None], Histogram] = {}
     for measure in _MEASURES:
         for row in found["moments"]:
             if counted := unpacked(row[measure]):

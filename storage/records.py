@@ -75,6 +75,9 @@ class Question:
             a million. Only for groups by names.
         first: by which of `SUMS` they are the largest; of equal ones, and of none, by their names.
         part: what the name that it is by has in it, in any case.
+        rest: nothing is left out: where there are more than `most`, the others come together, with
+            None for the last name in `by`. Told apart are the first `most` by the sums in `first`,
+            and those by the later ones alone: a page lists the dearest and the busiest.
     """
 
     window: Window
@@ -83,6 +86,7 @@ class Question:
     most: int | None = None
     first: Sequence[str] = ()
     part: str = ""
+    rest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +103,25 @@ class Source:
 async def ask(
     connection: AsyncConnection, wanted: Filter, questions: Mapping[str, Question]
 ) -> dict[str, list[Answer]]:
-    """Answer all questions with one statement, each by its name."""
-    statement = _Statement(wanted, questions.values())
+    """Answer all questions with one statement, each by its name; with a second one if need be.
+
+    To put a rest together is for those who have one: it takes several times as long.
+    """
+    found = await _answers(connection, _Statement(wanted, questions.values()), questions)
+    large = {
+        name: question
+        for name, question in questions.items()
+        if question.rest and len(found[name]) > (question.most or 0)
+    }
+    if large:
+        statement = _Statement(wanted, large.values(), with_rest=True)
+        found |= await _answers(connection, statement, large)
+    return found
+
+
+async def _answers(
+    connection: AsyncConnection, statement: "_Statement", questions: Collection[str]
+) -> dict[str, list[Answer]]:
     # text, because it is put together ten times as fast: only names of this module are in it
     rows = await connection.execute(text(statement.sql), statement.parameters)
     found: list[list[Answer]] = [list[Answer]() for _ in questions]
@@ -121,11 +142,14 @@ def source_of(window: Window, dimensions: frozenset[str]) -> Source:
 class _Statement:
     """One SELECT for each question, under each other: a column for all that any of them asks."""
 
-    def __init__(self, wanted: Filter, questions: Collection[Question]) -> None:
+    def __init__(
+        self, wanted: Filter, questions: Collection[Question], *, with_rest: bool = False
+    ) -> None:
         asked = {name for question in questions for name in (*question.by, *question.only)}
         self.columns = [name for name in _TYPES if name in asked]
         self.parameters: dict[str, Any] = {}
         self._wanted = wanted
+        self._with_rest = with_rest
         self._conditions = list(self._filter(wanted))
         self.sql = "\nUNION ALL\n".join(map(self._select, range(len(questions)), questions))
 
@@ -138,19 +162,20 @@ class _Statement:
         if source.begin == "day":
             begin = "(day::timestamp AT TIME ZONE 'UTC')"
         cells = _cells_of(question)
-        if cells and not self._are_cells(source, cells):
-            names = [f"{begin} AS begin" if name == "begin" else name for name in cells]
-            parts = [f"{_SUMS[name]} AS {name}" for name in question.only if name in SUMS]
-            places = ", ".join(str(place + 1) for place in range(len(cells)))
-            rows = f"(SELECT {', '.join([*names, *parts])} FROM {rows} GROUP BY {places}) AS cells"  # noqa: S608
-            begin = "begin"
+        if self._with_rest or (cells and not self._are_cells(source, cells)):
+            names = {name: begin if name == "begin" else name for name in cells or question.by}
+            rows, begin = _together(question, names, rows), "begin"
+            if self._with_rest:
+                rows = _told_apart(question, [*names], rows)
         sums = _SUMS | (_OF_CELLS if question.only == (REQUESTERS,) else {})
         keys = {name: begin if name == "begin" else name for name in question.by}
         expressions = keys | {name: sums[name] for name in question.only}
         answers = [f"{expressions.get(name, 'NULL')}::{_TYPES[name]}" for name in self.columns]
         groups = f"GROUP BY ({', '.join(keys.values())})"
         select = f"SELECT {number}, {', '.join(answers)} FROM {rows} {groups}"  # noqa: S608
-        return select if question.most is None else f"({select} {_first_of(question)})"
+        if question.most is None or self._with_rest:
+            return select
+        return f"({select} {_first_of(question)})"
 
     def _are_cells(self, source: Source, cells: Collection[str]) -> bool:
         """Return whether there is but one record for each cell."""
@@ -195,8 +220,39 @@ class _Statement:
             yield f"({' OR '.join(places)})"
 
 
+def _together(question: Question, cells: Mapping[str, str], rows: str) -> str:
+    """Return records put together to cells: names, each with what it is of them."""
+    names = [f"{expression} AS {name}" for name, expression in cells.items()]
+    added = dict.fromkeys((*question.only, *question.first))
+    parts = [f"{_SUMS[name]} AS {name}" for name in added if name in (*SUMS, *HISTOGRAMS)]
+    places = ", ".join(str(place + 1) for place in range(len(cells)))
+    return f"(SELECT {', '.join([*names, *parts])} FROM {rows} GROUP BY {places}) AS cells"  # noqa: S608
+
+
+def _told_apart(question: Question, cells: Sequence[str], rows: str) -> str:
+    """Return cells put together once more, those that are none of the first by no last name."""
+    *_, last = question.by
+    names = [f'{name} COLLATE "C"' for name in question.by]
+    wholes = [
+        f"sum({name}) OVER (PARTITION BY {', '.join(question.by)})" for name in question.first
+    ]
+    columns = [f"{whole} AS all_{number}" for number, whole in enumerate(wholes)]
+    sums = [f"all_{number} DESC" for number in range(len(wholes))]
+    ranks = [
+        f"dense_rank() OVER (ORDER BY {', '.join([*sums[number:], *names])})"
+        for number in range(len(sums))
+    ]
+    is_first = f"least({', '.join(ranks)}) <= {question.most}"
+    rows = f"(SELECT *, {', '.join(columns)} FROM {rows}) AS wholes"  # noqa: S608
+    rows = f"(SELECT *, {is_first} AS is_first FROM {rows}) AS ranked"  # noqa: S608
+    told = {name: name for name in cells} | {last: f"CASE WHEN is_first THEN {last} END"}
+    return _together(question, told, rows)
+
+
 def _first_of(question: Question) -> str:
     """Return which groups come, in the order that Python would give them."""
+    if question.rest:
+        return f"LIMIT {(question.most or 0) + 1}"
     sums = [f"{_SUMS[name]} DESC" for name in question.first]
     names = [f'{name} COLLATE "C"' for name in question.by]
     return f"ORDER BY {', '.join([*sums, *names])} LIMIT {question.most}"

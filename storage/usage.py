@@ -124,7 +124,7 @@ class Group:
     begin: Any = None
     provider: str | None = None
     model: str | None = None
-    """Empty: not known."""
+    """Empty: not known. None also: all others (`Question.rest`)."""
     requester: str | None = None
     """Empty: none was named."""
     status: int | None = None

@@ -1,7 +1,7 @@
 """`GET /api/v1/usage/…`: the figures of the dashboard's tabs, one request each."""
 
 import calendar
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
@@ -50,6 +50,7 @@ from api.usage_shapes import (
     dearest,
     latency_by_model,
     moments_of,
+    named,
     number,
     percentile_series,
     range_of,
@@ -95,7 +96,7 @@ async def overview(
             connection,
             wanted,
             moments=Question(window, ("begin",)),
-            models=Question(window, ("provider", "model"), (*_FEW, COST_SERIES)),
+            models=_by_model(window, (*_FEW, COST_SERIES)),
             statuses=Question(window, ("status",), ("requests",)),
             before=Question(window.previous),
             people=Question(window, (), (REQUESTERS,)),
@@ -119,7 +120,7 @@ async def overview(
             ModelRequests(
                 model=each.model or None, provider=each.provider, requests=each.sums.requests
             )
-            for each in busiest(models)[:MOST_BARS]
+            for each in busiest(named(models))[:MOST_BARS]
         ],
         errors=ErrorSummary(
             total=total.errors,
@@ -155,7 +156,7 @@ async def costs(
             connection,
             wanted,
             moments=Question(window, ("begin",)),
-            models=Question(window, ("provider", "model"), (*_OF_MODEL, COST_SERIES)),
+            models=_by_model(window, (*_OF_MODEL, COST_SERIES)),
             names=Question(window, ("requester",), _FEW, MOST_BARS, DEAREST),
             before=Question(window.previous),
             month=Question(month_of(now), (), _FEW),
@@ -187,7 +188,7 @@ async def costs(
                 total_tokens=each.sums.known_tokens,
                 unpriced=each.sums.unpriced + each.sums.unreported,
             )
-            for each in models[:MOST_ROWS]
+            for each in named(models)[:MOST_ROWS]
         ],
         cost=cost_series(moments, total, before),
         month_to_date=number(month),
@@ -283,8 +284,8 @@ async def requesters(
 ) -> Requesters:
     """Return who made the requests: the labels sent in `x-metrion-user`."""
     async with services.database.account(caller.account_id) as connection:
-        named = Question(window, ("requester",), _OF_REQUESTER, MOST_ROWS, DEAREST)
-        found = dearest((await usage.groups(connection, wanted, named=named))["named"])
+        question = Question(window, ("requester",), _OF_REQUESTER, MOST_ROWS, DEAREST)
+        found = dearest((await usage.groups(connection, wanted, first=question))["first"])
         currency = await _currency(services, connection)
     total = found[0].sums.groups if found else 0
     return Requesters(
@@ -329,6 +330,10 @@ async def usage_version(services: ServicesHere, caller: ReadingCaller) -> UsageV
 
 
 router.include_router(_figures)
+
+
+def _by_model(window: Window, only: Sequence[str]) -> Question:
+    return Question(window, ("provider", "model"), only, MOST_ROWS, DEAREST, rest=True)
 
 
 async def _currency(services: Services, connection: Transaction) -> UsageCurrency:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from storage.filters import DAY, Filter, Window
-from storage.latency import histogram, unpacked
+from storage.latency import histogram, merged, unpacked
 from storage.records import (
     COST_SERIES,
     GROUPS,
@@ -159,6 +159,45 @@ async def test_the_first_groups_are_those_that_would_be_first_among_all(api, row
         everything.sort(key=lambda row: (-row["requests"], -row["cost_usd"], *names(row)))
         first = sorted(everything[:2], key=names)
         assert sorted(map(dict, found["first"]), key=names) == first
+
+
+@pytest.mark.parametrize(("by", "last"), [(("requester",), 4), (("provider", "model"), 8)])
+async def test_with_the_rest_it_is_all_of_it(api, rows, by, last):
+    account, _ = rows
+    only = ("requests", "cost_usd", "latency", "last_at", REQUEST_SERIES)
+    first = ("cost_usd", "requests")
+    questions = {
+        "all": Question(WINDOWS[1], by, only),
+        "few": Question(WINDOWS[1], by, only, 2, first, rest=True),
+        "fits": Question(WINDOWS[1], by, only, last, first, rest=True),
+    }
+    async with api.account(account) as connection:
+        found = await ask(connection, Filter(), questions)
+
+    def names(row):
+        return [row[name] for name in by]
+
+    everything, few = found["all"], found["few"]
+    assert len(everything) == last
+    assert sorted(found["fits"], key=names) == sorted(everything, key=names)
+    dearest = sorted(everything, key=lambda row: (-row["cost_usd"], -row["requests"], *names(row)))
+    busiest = sorted(everything, key=lambda row: (-row["requests"], *names(row)))
+    told = [row for row in everything if row in dearest[:2] + busiest[:2]]
+    rest = [row for row in few if row[by[-1]] is None]
+    assert sorted((row for row in few if row not in rest), key=names) == sorted(told, key=names)
+    assert len({tuple(names(row)) for row in rest}) == len(rest) > 0
+    for group in rest:
+        mine = [
+            row for row in everything if row not in told and names(row)[:-1] == names(group)[:-1]
+        ]
+        assert group["requests"] == sum(row["requests"] for row in mine)
+        assert group["cost_usd"] == sum(row["cost_usd"] for row in mine)
+        assert group["last_at"] == max(row["last_at"] for row in mine)
+        assert unpacked(group["latency"]) == merged(unpacked(row["latency"]) for row in mine)
+        series = Counter()
+        for row in mine:
+            series.update(row[REQUEST_SERIES])
+        assert group[REQUEST_SERIES] == series
 
 
 async def test_a_part_of_a_name_is_enough(api, rows):

@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
-from storage import usage
+from api.routes import usage as routes
+from storage import latency, usage
 from storage.identifiers import uuid7
 from storage.ingest import LogWriter
+from storage.records import Question
+from storage.records import ask as ask_records
 
 PATH = "/api/v1/usage"
 TABS = ("overview", "costs", "latency", "errors", "requesters")
@@ -261,38 +264,78 @@ def test_requesters(ask, ada):
     assert None in [each["requester"] for each in data["items"]]
 
 
-async def test_of_many_requesters_few_come_out_of_the_database(
-    ask, new_account, write_logs, database, monkeypatch
-):
-    """They are whatever clients send: a million of them would fill the process and hold it up."""
+@pytest.fixture
+async def named(new_account, write_logs, database):
+    """An account of which each of 450 requests has a name of its own, and the requests."""
     account = await new_account("ada@example.com", "pro")
-    made = write_logs(account, requester=None, cost_usd="0")
+    made = write_logs(account, requester=None, model=None, cost_usd="0")
     for number in range(1, 450):
-        named = {"requester": f"r{number:03}", "cost_usd": str(number % 300)}
-        made.append(made[0] | named | {"id": str(uuid7())})
+        values = {
+            "id": str(uuid7()),
+            "created_at": ago(days=number % 3),
+            "provider": ("grok", "openai")[number % 2],
+            "model": f"m{number:03}",
+            "requester": f"r{number:03}",
+            "cost_usd": str(number % 300) if number % 11 else None,
+            "latency_ms": number * 7 % 400 + 1.0,
+        }
+        made.append(made[0] | values)
     writer = LogWriter(database.url("metrion_proxy"))
     assert writer.write(made[1:]) == 449
     writer.close()
-    sizes: list[int] = []
+    return account, made
+
+
+@pytest.fixture
+def sizes(monkeypatch):
+    """Of how many rows the largest answer of the database was, each time that it was asked."""
+    found: list[int] = []
 
     async def counted(*arguments):
-        found = await answer(*arguments)
-        sizes.append(max(map(len, found.values())))
-        return found
+        answer = await ask_records(*arguments)
+        found.append(max(map(len, answer.values())))
+        return answer
 
-    answer = usage.ask
-    monkeypatch.setattr(usage, "ask", counted)
-    order = sorted(made, key=lambda row: (-int(row["cost_usd"]), row["requester"] or ""))
-    names = [row["requester"] for row in order]
+    for module in (usage, latency):
+        monkeypatch.setattr(module, "ask", counted)
+    return found
+
+
+def test_of_many_requesters_few_come_out_of_the_database(ask, named, sizes):
+    """They are whatever clients send: a million of them would fill the process and hold it up."""
+    account, made = named
+    made.sort(key=lambda row: (-int(row["cost_usd"] or 0), row["requester"] or ""))
+    names = [row["requester"] for row in made]
     data = ask(account, "requesters")
     assert [each["requester"] for each in data["items"]] == names[:200]
     assert (data["total"], data["left_out"]) == (450, 250)
-    data = ask(account, "costs")
-    assert [each["requester"] for each in data["by_requester"]] == names[:50]
-    assert data["cost"]["total"] == sum(int(row["cost_usd"]) for row in made)
-    assert ask(account, "filters")["requesters"] == [f"r{number:03}" for number in range(1, 201)]
-    assert len(sizes) >= 3
+    data = ask(account, "filters")
+    assert data["requesters"] == [f"r{number:03}" for number in range(1, 201)]
+    assert len(data["models"]) == 200
+    assert len(sizes) == 2
     assert max(sizes) <= 300
+
+
+@pytest.mark.parametrize("params", [{}, {"status": "2xx"}])
+def test_of_many_models_the_others_come_together(ask, named, sizes, monkeypatch, params):
+    account, _ = named
+    tabs = ("overview", "costs", "latency")
+    found = {tab: ask(account, tab, **params) for tab in tabs}
+    assert len(sizes) == 3
+    assert max(sizes) <= 410
+    for module in (routes, latency):
+        monkeypatch.setattr(module, "Question", whole)
+    expected = {tab: ask(account, tab, **params) for tab in tabs}
+    assert max(sizes) == 450
+    for data in (found, expected):
+        del data["costs"]["projection"]  # it is of the moment
+    assert found == expected
+    assert found["costs"]["by_model"][-1]["model"] == "other"
+
+
+def whole(*asked, rest=False, **more):
+    """A question whose answer is all there is."""
+    return Question(*asked[:3]) if rest else Question(*asked, **more)
 
 
 FILTERS: list[tuple[dict[str, Any], int]] = [
