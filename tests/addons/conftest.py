@@ -10,12 +10,14 @@ import gc
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any
 
 import certifi
@@ -439,6 +441,33 @@ def client(proxy: Proxy) -> Iterator[RawClient]:
     raw = RawClient(proxy.port)
     yield raw
     raw.close()
+
+
+@pytest.fixture
+def lines_run() -> Callable[[ModuleType, Callable[[], object]], int]:
+    """Count the lines of a module that are run for a piece of work: the same on every machine."""
+
+    def count(module: ModuleType, work: Callable[[], object]) -> int:
+        lines = 0
+
+        def note(frame: FrameType, event: str, _argument: Any) -> Any:
+            nonlocal lines
+            if frame.f_code.co_filename != module.__file__:
+                return None
+            lines += event == "line"
+            return note
+
+        before = sys.gettrace(), threading.gettrace()
+        sys.settrace(note)
+        threading.settrace(note)
+        try:
+            work()
+        finally:
+            sys.settrace(before[0])
+            threading.settrace(before[1])
+        return lines
+
+    return count
 
 
 @pytest.fixture
