@@ -1,23 +1,28 @@
 """Checks bodies without holding up other requests: large ones in a process of their own.
 
 Parsing 16 MB of small objects takes half a second in which Python runs nothing else. So a body
-over `LARGE_BODY_BYTES` goes through a pipe to a child that checks one after the other; it is
-started with the first such body and ends with its parent, whose end of the pipe it watches.
+over `LARGE_BODY_BYTES`, or `LARGE_TO_DIGEST_BYTES` if it is digested, goes through a pipe to a
+child that checks one after the other; it is started with the first such body and ends with its
+parent, whose end of the pipe it watches.
 """
 
 import asyncio
 import contextlib
 import json
 import sys
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, replace
 from typing import Any
 
 from addons.outcome import Refused
 from addons.providers.base import Endpoint
-from addons.validation import BodyFacts, check_body
+from addons.validation import BodyFacts, Splice, check_body
 
 LARGE_BODY_BYTES = 512 * 1024
+LARGE_TO_DIGEST_BYTES = 128 * 1024  # a digest takes up to four times as long as a check
 _CHUNK_BYTES = 256 * 1024
+# 32 MiB of small objects, digested, are 8 seconds of work.
+_TURN_SECONDS = 20.0
 _ANSWER_SECONDS = 20.0
 # Of an endpoint, what a check needs.
 _ENDPOINT_FIELDS = ("name", "required", "streams", "usage_on_request")
@@ -37,21 +42,40 @@ class BodyChecker:
         """Check a body, here or in the child.
 
         Raises:
-            Refused: as `check_body`.
-            OSError, TimeoutError: the child failed; the next body gets a new one.
+            Refused: as `check_body`; 503 if the child has too much to do.
+            OSError: the child failed; the next body gets a new one.
         """
-        if len(body) <= LARGE_BODY_BYTES:
+        if len(body) <= LARGE_TO_DIGEST_BYTES or (
+            len(body) <= LARGE_BODY_BYTES and not with_digest
+        ):
             return check_body(body, endpoint, with_digest=with_digest)
-        async with self._turn:
+        async with self._in_turn():
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     answer = await self._ask(body, endpoint, with_digest=with_digest)
+            except TimeoutError:
+                await self.close()
+                raise _busy() from None
             except BaseException:
                 await self.close()
                 raise
         if "refused" in answer:
             raise Refused(400, "invalid_request", answer["refused"])
-        return BodyFacts(**answer)
+        wish = answer.pop("usage_wish")
+        return BodyFacts(usage_wish=Splice(*wish) if wish else None, **answer)
+
+    @contextlib.asynccontextmanager
+    async def _in_turn(self) -> AsyncGenerator[None]:
+        """Have the child for oneself; those before may be many, so it is not waited for long."""
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise _busy() from None
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def kill(self) -> None:
         """End the child, if there is one; for those who cannot wait."""
@@ -96,6 +120,11 @@ class BodyChecker:
             env={},  # it has no use for settings, and none for secrets
             start_new_session=True,  # Ctrl-C is for the parent
         )
+
+
+def _busy() -> Refused:
+    message = "Too many large requests are being checked. Try again shortly."
+    return Refused(503, "unavailable", message, retry_after=1)
 
 
 def serve() -> None:

@@ -38,7 +38,6 @@ from addons.providers.base import RouteTable
 from addons.replay_cache import ReplayCache, replay, take_cache_wish
 from addons.routing import cross_origin, find_route
 from addons.usage_chunk import UsageChunkFilter
-from addons.validation import ask_for_usage
 from storage.identifiers import uuid7
 from storage.response_cache import StoredAnswer
 from storage.sealing import MasterKeys
@@ -195,8 +194,8 @@ class Gateway:
             digest = bytes.fromhex(facts.digest)
             exchange.model = exchange.model or facts.model
             exchange.streamed = facts.streamed
-            if facts.silent_on_usage:
-                exchange.body = ask_for_usage(exchange.body)
+            if facts.usage_wish:
+                exchange.body = facts.usage_wish.into(exchange.body)
                 exchange.usage_filter = UsageChunkFilter()
         origin = self._routes.origins[route.provider.name]
         forwarding.prepare(exchange, origin)

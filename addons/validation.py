@@ -1,8 +1,9 @@
 """Checks of a request's body that leave its bytes as they are.
 
 The body is parsed once, to see whether the provider could answer it at all and to learn model,
-stream and usage wishes. What goes upstream is the client's own bytes; the one exception is
-`ask_for_usage`, which splices a member into the text without touching the rest.
+stream and usage wishes. What goes upstream is the client's own bytes; the one exception is a
+`Splice`, which puts a wish for usage into the text without touching the rest. All that grows with
+the body is done in `check_body`, so that it can be done elsewhere (see `addons.body_checker`).
 
 jiter is Pydantic's JSON parser: several times faster than `json`, and it refuses repeated keys by
 itself. Repeated keys are refused because two parsers may disagree on which of them counts, and
@@ -11,7 +12,7 @@ then what was checked would not be what is run.
 
 import re
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jiter
 
@@ -20,11 +21,33 @@ from addons.outcome import Refused
 from addons.providers.base import Endpoint
 
 MODEL_MAX_CHARS = 200
-# Strings, and what nests: enough to find a member of the outermost object. Possessive (`*+`): a
-# string of 20 MB takes neither memory nor a second look.
-_STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]')
-_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
-_EMPTY_REST = re.compile(rb"[ \t\r\n]*\}")
+_OPTIONS = "stream_options"
+_WISH = '"include_usage":true'
+# A key may be written with escapes. A quote that no backslash is before of begins a string, or ends
+# one: then no letter follows.
+_LETTERS = "".join(rf"(?:{letter}|\\u(?i:{ord(letter):04x}))" for letter in _OPTIONS)
+_OPTIONS_KEY = re.compile(rf'"(?<!\\"){_LETTERS}"[ \t\r\n]*+:[ \t\r\n]*+'.encode())
+# So much is looked at together: few steps of Python, and little memory for what it falls into.
+_WINDOW_BYTES = 64 * 1024
+
+
+class Splice(NamedTuple):
+    """What goes into a body, and where.
+
+    Attributes:
+        start: how many bytes stay as they are before it.
+        end: where the rest of them begins.
+        text: ASCII.
+    """
+
+    start: int
+    end: int
+    text: str
+
+    def into(self, body: bytes) -> bytes:
+        """The body with it; every other byte stays what it was."""
+        view = memoryview(body)  # to copy large bodies once
+        return b"".join((view[: self.start], self.text.encode(), view[self.end :]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +57,14 @@ class BodyFacts:
     Attributes:
         model: as asked for; None where the endpoint has none in its body.
         streamed: the client wants a stream.
+        usage_wish: for a stream whose usage the provider tells only when asked, if the client said
+            neither yes nor no: what makes the body say `"stream_options": {"include_usage": true}`.
         digest: of what the body means, if it was asked for (see `addons.canonical_json`).
-        silent_on_usage: a stream whose usage the provider tells only when asked, and the client
-            said neither yes nor no.
     """
 
     model: str | None
     streamed: bool
-    silent_on_usage: bool
+    usage_wish: Splice | None
     digest: str = ""
 
 
@@ -65,9 +88,7 @@ def check_body(body: bytes, endpoint: Endpoint, *, with_digest: bool = False) ->
     return BodyFacts(
         model=model,
         streamed=streamed,
-        silent_on_usage=streamed
-        and endpoint.usage_on_request
-        and _is_silent_on_usage(fields.get("stream_options")),
+        usage_wish=_usage_wish(body, fields) if streamed and endpoint.usage_on_request else None,
         digest=canonical_digest(body).hex() if with_digest else "",
     )
 
@@ -75,13 +96,6 @@ def check_body(body: bytes, endpoint: Endpoint, *, with_digest: bool = False) ->
 def _is_name(model: Any) -> bool:
     """It ends up in log rows, so it holds nothing that a row or a terminal cannot take."""
     return isinstance(model, str) and 0 < len(model) <= MODEL_MAX_CHARS and model.isprintable()
-
-
-def _is_silent_on_usage(options: Any) -> bool:
-    """Neither yes nor no. What is no object is the provider's to refuse."""
-    if options is None:
-        return True
-    return isinstance(options, dict) and "include_usage" not in options
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:
@@ -107,47 +121,44 @@ def _explain(error: str) -> str:
     return f"The body is not valid JSON{f' ({place[0]})' if place else ''}."
 
 
-def ask_for_usage(body: bytes) -> bytes:
-    """Make a checked body say `"stream_options": {"include_usage": true}`.
+def _usage_wish(body: bytes, fields: dict[str, Any]) -> Splice | None:
+    """What makes a body that says neither yes nor no ask for usage."""
+    if _OPTIONS not in fields:
+        start = body.index(b"{") + 1
+        return Splice(start, start, f'"{_OPTIONS}":{{{_WISH}}}{"," if fields else ""}')
+    options = fields[_OPTIONS]
+    if options is None:
+        start = _options_start(body)
+        return Splice(start, start + len(b"null"), f"{{{_WISH}}}")
+    if not isinstance(options, dict) or "include_usage" in options:
+        return None  # What is no object is the provider's to refuse.
+    start = _options_start(body) + 1
+    return Splice(start, start, f"{_WISH}{',' if options else ''}")
 
-    The wish is spliced into the text; every other byte stays what it was.
+
+def _options_start(body: bytes) -> int:
+    """Where the value of the outermost object's `stream_options` begins; it has one."""
+    depth = seen = 0
+    for key in _OPTIONS_KEY.finditer(body):
+        depth += _left_open(body[seen : key.start()])
+        if depth == 1:
+            return key.end()
+        seen = key.start()
+    raise RuntimeError("a key that was parsed is not in the text")
+
+
+def _left_open(text: bytes) -> int:
+    """How many more brackets are opened than closed in a part of a checked body.
+
+    Its strings are whole. No step is made for each of them: they may be hundreds of thousands.
     """
-    wish = b'"include_usage":true'
-    start = _value_start(body, "stream_options") if _may_have_stream_options(body) else None
-    if start is None:
-        member = b'"stream_options":{' + wish + b"}"
-        return _insert_member(body, body.index(b"{") + 1, member)
-    if body[start : start + 1] == b"{":
-        return _insert_member(body, start + 1, wish)
-    # `null`: the only other value that `_is_silent_on_usage` lets through.
-    return body[:start] + b"{" + wish + b"}" + body[start + len(b"null") :]
-
-
-def _may_have_stream_options(body: bytes) -> bool:
-    """Most bodies have none, and then there is nothing to look for. A key may be escaped."""
-    return b"stream_options" in body or b"\\u00" in body
-
-
-def _insert_member(body: bytes, position: int, member: bytes) -> bytes:
-    """Put a member right behind an opening brace that ends at `position`."""
-    is_empty = _EMPTY_REST.match(body, position) is not None
-    return body[:position] + member + (b"" if is_empty else b",") + body[position:]
-
-
-def _value_start(body: bytes, name: str) -> int | None:
-    """Where the value of a member of the outermost object begins; None if there is none."""
-    depth = 0
-    for token in _STRUCTURE.finditer(body):
-        text = token[0]
-        if text in b"{[":
-            depth += 1
-        elif text in b"}]":
-            depth -= 1
-        elif (
-            depth == 1
-            and (colon := _COLON.match(body, token.end()))
-            # A key may be written with escapes, so it is compared as what it means.
-            and jiter.from_json(text) == name
-        ):
-            return colon.end()
-    return None
+    # Without what is escaped, a quote is the end of a string or of what is between two.
+    text = text.replace(rb"\\", b"").replace(rb"\"", b"")
+    opened = 0
+    in_string = False
+    for start in range(0, len(text), _WINDOW_BYTES):
+        parts = text[start : start + _WINDOW_BYTES].split(b'"')
+        bare = b"".join(parts[in_string::2])
+        in_string ^= len(parts) % 2 == 0
+        opened += bare.count(b"{") + bare.count(b"[") - bare.count(b"}") - bare.count(b"]")
+    return opened

@@ -34,11 +34,23 @@ def large(**fields) -> bytes:
     return json.dumps({"model": "gpt-4o", "messages": [], "padding": padding, **fields}).encode()
 
 
-@pytest.mark.parametrize("fields", [{}, {"stream": True}, {"stream": True, "stream_options": {}}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"stream": True},
+        {"stream": True, "stream_options": {}},
+        {"stream": True, "stream_options": None},
+        {"stream": True, "stream_options": {"include_usage": False}},
+    ],
+)
 async def test_the_child_says_what_is_said_here(checker, fields):
     body = large(**fields)
-    assert await checker.check(body, CHAT) == check_body(body, CHAT)
+    facts = await checker.check(body, CHAT)
+    assert facts == check_body(body, CHAT)
     assert checker._child is not None
+    if facts.usage_wish:
+        assert b'"include_usage":true' in facts.usage_wish.into(body)
 
 
 @pytest.mark.parametrize("body", [large(messages=None), large()[:-1], b"[" + large() + b"]"])
@@ -66,6 +78,18 @@ async def test_small_bodies_need_no_child(checker):
     assert checker._child is None
 
 
+async def test_a_body_that_is_to_be_digested_is_large_sooner(checker):
+    padding = "x" * body_checker.LARGE_TO_DIGEST_BYTES
+    body = json.dumps({"model": "m", "messages": [], "padding": padding}).encode()
+    fitting = body.replace(b"x", b"", len(body) - body_checker.LARGE_TO_DIGEST_BYTES)
+    await checker.check(body, CHAT)
+    await checker.check(fitting, CHAT, with_digest=True)
+    assert checker._child is None
+    facts = await checker.check(body, CHAT, with_digest=True)
+    assert checker._child is not None
+    assert facts == check_body(body, CHAT, with_digest=True)
+
+
 async def test_bodies_at_once_get_their_own_answers(checker):
     bodies = [large(model=f"m{number}") for number in range(5)]
     facts = await asyncio.gather(*(checker.check(body, CHAT) for body in bodies))
@@ -87,6 +111,36 @@ async def test_a_child_that_dies_meanwhile_is_an_error_once(checker):
     os.kill(checker._child.pid, signal.SIGKILL)
     with pytest.raises(OSError):  # noqa: PT011 - a broken pipe or an end, whichever comes first
         await checking
+    assert (await checker.check(large(), CHAT)).model == "gpt-4o"
+
+
+async def test_a_check_that_takes_too_long_is_refused_and_ended(checker, monkeypatch):
+    await checker.check(large(), CHAT)
+    child = checker._child
+    os.kill(child.pid, signal.SIGSTOP)
+    monkeypatch.setattr(body_checker, "_ANSWER_SECONDS", 0.05)
+    with pytest.raises(Refused) as caught:
+        await checker.check(large(), CHAT)
+    assert (caught.value.status, caught.value.code) == (503, "unavailable")
+    assert caught.value.retry_after == 1
+    assert child.returncode == -signal.SIGKILL
+    monkeypatch.undo()
+    assert (await checker.check(large(), CHAT)).model == "gpt-4o"
+
+
+async def test_those_before_are_not_waited_for_without_end(checker, monkeypatch):
+    await checker.check(large(), CHAT)
+    child = checker._child
+    os.kill(child.pid, signal.SIGSTOP)
+    first = asyncio.create_task(checker.check(large(model="first"), CHAT))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(body_checker, "_TURN_SECONDS", 0.05)
+    with pytest.raises(Refused) as caught:
+        await checker.check(large(), CHAT)
+    assert (caught.value.status, caught.value.code) == (503, "unavailable")
+    # and the one before is served all the same
+    os.kill(child.pid, signal.SIGCONT)
+    assert (await first).model == "first"
     assert (await checker.check(large(), CHAT)).model == "gpt-4o"
 
 

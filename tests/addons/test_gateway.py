@@ -11,6 +11,7 @@ import brotli
 import pytest
 import zstandard
 
+from addons import validation
 from addons.providers import load_providers
 
 TOKEN = "sk-metrion-" + "0123456789abcdef" * 2
@@ -289,6 +290,25 @@ def test_a_body_of_20_megabytes_passes(start_proxy, connect_to, provider):
     client.request(PATH, body)
     assert client.response()[0] == 200
     assert provider.requests[0].body == body
+
+
+def test_a_large_body_is_not_read_through_here(start_proxy, connect_to, provider, lines_run):
+    """What Python has to do for each of its members is done in the checker's process."""
+    provider.clear()
+    dense = b'{"a":[' + b"{}," * 200_000 + b'0],"user":"\\u00e9","model":"m","messages":[]'
+    wish = b'"stream_options":{"include_usage":true}'
+
+    def stream():
+        client = connect_to(start_proxy(timeout_seconds=20))
+        for rest, sent in (
+            (b"}", b"{" + wish + b"," + dense[1:] + b',"stream":true}'),
+            (b',"stream_options":{}}', dense + b',"stream":true,' + wish + b"}"),
+        ):
+            client.request(PATH, dense + b',"stream":true' + rest)
+            assert client.response()[0] == 200
+            assert provider.requests[-1].body == sent
+
+    assert 0 < lines_run(validation, stream) < 50  # the splices, and no scan
 
 
 # ---- what comes back ------------------------------------------------------------------------

@@ -1,17 +1,21 @@
 import json
+import re
 import string
 import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import jiter
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from addons import validation
 from addons.outcome import Refused
 from addons.providers import load_providers
 from addons.providers.base import Endpoint
-from addons.validation import MODEL_MAX_CHARS, ask_for_usage, check_body
+from addons.validation import MODEL_MAX_CHARS, Splice, check_body
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 WISH = {"include_usage": True}
@@ -23,6 +27,8 @@ def endpoint(provider: str, name: str) -> Endpoint:
 
 
 CHAT_ENDPOINT = endpoint("openai", "chat/completions")
+# Takes any object.
+ANYTHING = Endpoint("x", (), "/x", "openai.chat", streams=True, usage_on_request=True)
 
 
 def refusal_of(body: bytes, checked: Endpoint = CHAT_ENDPOINT) -> Refused:
@@ -38,7 +44,18 @@ def chat(**changes: Any) -> bytes:
 
 # ---- JSON written in every way that JSON allows -------------------------------------------------
 
-NAMES = st.sampled_from(["stream_options", "include_usage", "stream", "a", "żółć", '"', "}{", "\\"])
+NAMES = st.sampled_from(
+    [
+        *("stream_options", "include_usage", "stream", "a", "żółć", '"', "}{", "\\"),
+        *(
+            "stream_option",
+            'a"stream_options',
+            'stream_options"',
+            "\\stream_options",
+            "stream_options:",
+        ),
+    ]
+)
 SCALARS = (
     st.none()
     | st.booleans()
@@ -99,6 +116,38 @@ def silent_bodies(draw: st.DrawFn) -> bytes:
     return draw(written(fields)).encode()
 
 
+def ask_for_usage(body: bytes) -> bytes:
+    wish = check_body(body, ANYTHING).usage_wish
+    assert wish is not None
+    return wish.into(body)
+
+
+def slowly_asked(body: bytes) -> bytes:
+    """What `ask_for_usage` makes of a body, by a look at each of its strings and brackets."""
+    wish = b'"include_usage":true'
+    start = value_start(body, "stream_options")
+    if start is None:
+        return inserted(body, body.index(b"{") + 1, b'"stream_options":{' + wish + b"}")
+    if body[start : start + 1] == b"{":
+        return inserted(body, start + 1, wish)
+    return body[:start] + b"{" + wish + b"}" + body[start + len(b"null") :]
+
+
+def inserted(body: bytes, position: int, member: bytes) -> bytes:
+    is_empty = re.compile(rb"[ \t\r\n]*\}").match(body, position) is not None
+    return body[:position] + member + (b"" if is_empty else b",") + body[position:]
+
+
+def value_start(body: bytes, name: str) -> int | None:
+    depth = 0
+    for token in re.finditer(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', body):
+        depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(token[0], 0)
+        colon = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*").match(body, token.end())
+        if depth == 1 and colon and jiter.from_json(token[0]) == name:
+            return colon.end()
+    return None
+
+
 class TestAskForUsage:
     @given(silent_bodies())
     @example(b"{}")
@@ -129,9 +178,47 @@ class TestAskForUsage:
 
     @given(silent_bodies())
     def test_what_it_makes_passes_the_check_and_asks_nothing_more(self, body: bytes) -> None:
-        anything = Endpoint("x", (), "/x", "openai.chat", streams=True, usage_on_request=True)
-        asked = ask_for_usage(body)
-        assert not check_body(asked, anything).silent_on_usage
+        assert check_body(ask_for_usage(body), ANYTHING).usage_wish is None
+
+    @given(silent_bodies())
+    @example(b'{"a":"\\\\","stream_options":null}')
+    @example(b'{"a\\"stream_options":{},"stream_options":{}}')
+    @example(b'{"\\\\stream_options":{},"stream_options":{}}')
+    @example(b'{"a":["]}\\"",{"stream_options":{}}],"stream_\\u006Fptions":{"a":[]}}')
+    @example(
+        b'{"a":[{"stream_options":{"stream_options":[{}]}}],"\\u0073tream\\u005Foptions":null}'
+    )
+    def test_each_byte_is_where_a_look_at_all_of_them_says(self, body: bytes) -> None:
+        assert ask_for_usage(body) == slowly_asked(body)
+
+    @pytest.mark.parametrize("window", [1, 2, 3])
+    @given(body=silent_bodies())
+    def test_it_does_not_matter_where_a_window_ends(self, window: int, body: bytes) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(validation, "_WINDOW_BYTES", window)
+            assert ask_for_usage(body) == slowly_asked(body)
+
+    @pytest.mark.parametrize(
+        "rest", ["", ',"user":"\\u00e9"', ',"stream_options":{}', ',"a":{"stream_options":0}']
+    )
+    @pytest.mark.parametrize("dense", ["{}", '""', '"\\""', "0", '{"a":[""]}'])
+    def test_no_step_of_python_is_made_for_each_member(
+        self, dense: str, rest: str, lines_run: Callable[..., int]
+    ) -> None:
+        def lines(members: int) -> int:
+            listed = ",".join([dense] * members)
+            body = f'{{"list":[{listed}]{rest},"end":"stream_options"}}'.encode()
+            return lines_run(validation, lambda: ask_for_usage(body))
+
+        few, many = lines(10), lines(5_000)
+        assert 0 < many == few
+
+    def test_a_key_that_is_not_there_is_a_defect(self) -> None:
+        with pytest.raises(RuntimeError):
+            validation._options_start(b'{"a":{"stream_options":{}}}')
+
+    def test_a_splice_replaces_what_it_says(self) -> None:
+        assert Splice(1, 3, "xyz").into(b"abcd") == b"axyzd"
 
     @pytest.mark.parametrize(
         ("body", "asked"),
@@ -327,7 +414,7 @@ class TestCheckBody:
         ],
     )
     def test_silence_on_usage(self, fields: dict[str, Any], *, silent: bool) -> None:
-        assert check_body(chat(**fields), CHAT_ENDPOINT).silent_on_usage is silent
+        assert (check_body(chat(**fields), CHAT_ENDPOINT).usage_wish is not None) is silent
 
     @pytest.mark.parametrize(
         ("provider", "name", "is_asked"),
@@ -344,4 +431,5 @@ class TestCheckBody:
         self, provider: str, name: str, *, is_asked: bool
     ) -> None:
         body = chat(stream=True, input="x", max_tokens=1)
-        assert check_body(body, endpoint(provider, name)).silent_on_usage is is_asked
+        wish = check_body(body, endpoint(provider, name)).usage_wish
+        assert (wish is not None) is is_asked

@@ -10,7 +10,7 @@ from typing import Any, cast
 from addons.canonical_json import canonical_digest
 from addons.outcome import Refused
 from addons.providers.base import Endpoint
-from addons.validation import MODEL_MAX_CHARS, BodyFacts, ask_for_usage, check_body
+from addons.validation import MODEL_MAX_CHARS, BodyFacts, check_body
 from scripts.proof.fuzzing.json_grammar import json_input
 from scripts.proof.fuzzing.tally import Tally
 
@@ -110,13 +110,13 @@ def unlike(facts: BodyFacts, fields: dict[str, Any], data: bytes, endpoint: Endp
     options = fields.get("stream_options")
     says_nothing = options is None or (isinstance(options, dict) and "include_usage" not in options)
     silent = facts.streamed and endpoint.usage_on_request and says_nothing
-    if facts.silent_on_usage is not silent:
+    wish = facts.usage_wish
+    if (wish is not None) is not silent:
         return "it is not seen whether it says something of usage"
-    return _spliced_badly(fields, data) if silent else None
+    return _spliced_badly(fields, data, wish.into(data)) if wish else None
 
 
-def _spliced_badly(fields: dict[str, Any], data: bytes) -> str | None:
-    asked = ask_for_usage(data)
+def _spliced_badly(fields: dict[str, Any], data: bytes, asked: bytes) -> str | None:
     options = cast("dict[str, Any]", fields.get("stream_options") or {})
     wanted = {**fields, "stream_options": {**options, "include_usage": True}}
     if json.loads(asked, object_pairs_hook=_members, parse_int=_integer) != wanted:

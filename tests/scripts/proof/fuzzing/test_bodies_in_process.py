@@ -3,6 +3,7 @@ import os
 import pytest
 
 from addons import validation
+from addons.validation import Splice
 from scripts.proof.fuzzing import bodies_in_process
 from scripts.proof.fuzzing.bodies_in_process import (
     NotAcceptableError,
@@ -47,7 +48,7 @@ def test_the_rules_know_what_they_do_not_know():
 def test_planted_faults_are_seen(tally, monkeypatch):
     judge_body(tally, 1, GOOD, CHAT)
     assert not tally.failures
-    monkeypatch.setattr(bodies_in_process, "ask_for_usage", lambda body: body)
+    monkeypatch.setattr(Splice, "into", lambda _self, body: body)
     judge_body(tally, 1, GOOD, CHAT)
     assert tally.faults == {"wrong": 1}
     monkeypatch.undo()
@@ -59,11 +60,15 @@ def test_planted_faults_are_seen(tally, monkeypatch):
     assert tally.faults["crash"] == 1
 
 
+def asked(body):
+    return validation.check_body(body, CHAT).usage_wish.into(body)
+
+
 def test_what_is_sent_is_the_body_and_the_wish():
     assert is_spliced(GOOD, GOOD)
-    assert is_spliced(GOOD, validation.ask_for_usage(GOOD))
+    assert is_spliced(GOOD, asked(GOOD))
     null = GOOD.replace(b"{", b'{"stream_options":null,', 1)
-    assert is_spliced(null, validation.ask_for_usage(null))
+    assert is_spliced(null, asked(null))
     assert not is_spliced(GOOD, GOOD + b" ")
-    assert not is_spliced(GOOD, validation.ask_for_usage(GOOD).replace(b'"m"', b'"n"'))
+    assert not is_spliced(GOOD, asked(GOOD).replace(b'"m"', b'"n"'))
     assert not is_spliced(GOOD, GOOD.replace(b"{", b'{"x":1,"include_usage":true,', 1) + b" ")
