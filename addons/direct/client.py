@@ -46,6 +46,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_gone = False
         self._is_paused = False
         self._is_congested = False  # the client does not take what is written to it
+        self._untaken_bytes = NEVER  # of that, when it was last looked
         self._is_chunked = False
         self._closes_after = False
         self._is_first = True
@@ -95,11 +96,12 @@ class ClientConnection(asyncio.Protocol):
 
     @override
     def resume_writing(self) -> None:
-        self._is_congested = False
+        self._is_congested, self._untaken_bytes = False, NEVER
         if self._provider is not None:
             self._provider.resume()
-        self._advance()
-        self.flush()
+        if self._relay is None and not self._is_gone:
+            self._set_deadline(KEEP_ALIVE_SECONDS)
+        self._go_on()
 
     def _leave(self) -> None:
         if self._is_gone:
@@ -123,6 +125,11 @@ class ClientConnection(asyncio.Protocol):
             elif relay.is_waiting or self._body is None or not self._read_body(relay):
                 break
         self._hold_back()
+
+    def _go_on(self) -> None:
+        """Read on after something else has happened, and send what came of both."""
+        self._advance()
+        self.flush()
 
     def _hold_back(self) -> None:
         """Read from the socket only what there is room for."""
@@ -202,13 +209,24 @@ class ClientConnection(asyncio.Protocol):
         relay = self._relay
         if relay is not None and relay.deadline <= now:
             relay.tell(relay.expired)
-            self._advance()
-            self.flush()
-        elif self._deadline <= now:
+            self._go_on()
+        elif self._deadline <= now and not (self._is_congested and self._takes_more()):
             self._close()
             return
         relay = self._relay
         self.want_tick(min(self._deadline, relay.deadline if relay is not None else NEVER))
+
+    def _takes_more(self) -> bool:
+        """The client has taken some of its answer: it has longer for the rest, else none at all."""
+        transport, before = self._transport, self._untaken_bytes
+        if transport is None:
+            return False
+        self._untaken_bytes = transport.get_write_buffer_size()
+        if self._untaken_bytes < before:
+            self._set_deadline(self._door.policy.idle_timeout)
+            return True
+        transport.abort()
+        return False
 
     # ---- the wire of the relay --------------------------------------------------------------
 
@@ -220,8 +238,7 @@ class ClientConnection(asyncio.Protocol):
         relay = self._relay
         if relay is not None:
             relay.tell(relay.step_done)
-        self._advance()
-        self.flush()
+        self._go_on()
 
     def look(self, exchange: Exchange) -> View | None:
         """Nobody looks here."""
@@ -304,17 +321,12 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._connected(relay, connection)
         if has_waited:
-            self._advance()
-            self.flush()
+            self._go_on()
 
     def _connected(self, relay: Relay, connection: ProviderConnection) -> None:
         self._provider = connection
-        connection.take(relay, self._provider_spoke, self._door.pool.give_back)
+        connection.take(relay, self._go_on, self._door.pool.give_back)
         relay.tell(relay.connected)
-
-    def _provider_spoke(self) -> None:
-        self._advance()
-        self.flush()
 
     def abandon_connect(self) -> None:
         """Nobody waits for it any more."""
@@ -345,7 +357,7 @@ class ClientConnection(asyncio.Protocol):
             self._end()
         elif self._closes_after:
             self._close()
-        else:
+        elif not (self._is_congested and self._takes_more()):
             self._set_deadline(KEEP_ALIVE_SECONDS)
 
     # ---- the end ----------------------------------------------------------------------------
@@ -363,11 +375,9 @@ class ClientConnection(asyncio.Protocol):
 
     async def stop(self) -> None:
         """Break off what is under way, visibly; its row is written."""
-        relay = self._relay
-        if relay is not None:
+        if (relay := self._relay) is not None:
             relay.tell(relay.expired)
-            self._advance()
-            self.flush()
+            self._go_on()
 
     def _close(self) -> None:
         self._is_gone = True

@@ -6,10 +6,13 @@ import io
 import socket
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from addons.direct import client as client_module
+from addons.direct.client import KEEP_ALIVE_SECONDS, ClientConnection
 from addons.direct.provider import ProviderConnection
 from addons.providers.base import Origin
 
@@ -203,10 +206,74 @@ def test_a_body_counts_until_the_provider_has_taken_it(start_proxy, connect_to, 
             assert said.read(len(large)) == large
             other.request(PATH, smaller)
             again = stack.enter_context(listener.accept()[0])
+            assert again.recv(1, socket.MSG_PEEK)
             for connection in (taken, again):
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
             assert [each.response()[0] for each in (waits, other)] == [200, 200]
     assert proxy.gateway._bodies.held_bytes == 0
+
+
+def test_who_reads_nothing_of_its_answer_does_not_rest_with_it(start_proxy, chat):
+    proxy = start_proxy(timeout_seconds=0.5)
+    with slow_client(proxy) as slow:
+        slow.sendall(wire(chat(), f"x-fake-big: {LARGE}"))
+        proxy.rows.wait(1)
+        deadline = time.monotonic() + 15
+        while proxy.connections and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not proxy.connections
+
+
+@pytest.fixture
+async def reader(monkeypatch):
+    """A client that is a made-up transport, whose answer has just been written; its clock."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(client_module.time, "monotonic", lambda: clock.now)
+    policy = SimpleNamespace(idle_timeout=5.0)
+    door = SimpleNamespace(policy=policy, came=lambda _: True, left=lambda _: None)
+    made = ClientConnection(door)
+    made.connection_made(transport := Written())
+    transport.unsent_bytes = 90_000
+    made.pause_writing()
+    made.dropped()
+    yield made, transport, clock
+    made._tick.cancel()
+
+
+async def test_who_reads_its_answer_slowly_may_go_on_while_it_does(reader):
+    made, transport, clock = reader
+    for unsent in (80_000, 70_000):
+        clock.now += 6
+        transport.unsent_bytes = unsent
+        made._ticked()
+        assert not transport.is_aborted
+        assert made._deadline == clock.now + 5
+    clock.now += 6
+    made._ticked()
+    assert transport.is_aborted
+
+
+async def test_who_has_read_its_answer_may_rest(reader):
+    made, transport, clock = reader
+    transport.unsent_bytes = 0
+    made.resume_writing()
+    clock.now += KEEP_ALIVE_SECONDS - 1
+    made._ticked()
+    assert not transport.is_aborted
+    made.pause_writing()  # by its next answer
+    transport.unsent_bytes = 90_000
+    made.dropped()
+    clock.now += 6
+    transport.unsent_bytes = 80_000
+    made._ticked()
+    assert not transport.is_aborted
+
+
+async def test_who_has_left_sets_no_timer_any_more(reader):
+    made, _, _ = reader
+    made.eof_received()
+    made.resume_writing()
+    assert made._tick._timer is None
 
 
 # ---- connections that are being made --------------------------------------------------------
@@ -219,6 +286,7 @@ class Written(asyncio.Transport):
         super().__init__()
         self.data = b""
         self.is_aborted = False
+        self.unsent_bytes = 0
 
     def write(self, data):
         self.data += data
@@ -226,8 +294,11 @@ class Written(asyncio.Transport):
     def abort(self):
         self.is_aborted = True
 
+    def close(self):
+        pass
+
     def get_write_buffer_size(self):
-        return 0
+        return self.unsent_bytes
 
 
 class Providers:
