@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import socket
+import time
 import uuid
 import zlib
 
@@ -122,9 +123,9 @@ def test_a_provider_that_cannot_be_reached(provider_name, origins, start_proxy, 
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         origins[provider_name] = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    client = connect_to(start_proxy())
-    client.request(PATHS[provider_name], json.dumps(BODIES[provider_name]).encode())
-    status, headers, body = client.response()
+        client = connect_to(start_proxy())
+        client.request(PATHS[provider_name], json.dumps(BODIES[provider_name]).encode())
+        status, headers, body = client.response()
     assert status == 502
     assert own_error(provider_name, status, headers, body) == "provider_unreachable"
 
@@ -421,7 +422,7 @@ PAGE = {"Origin": "https://app.example"}
 @pytest.fixture
 def cors_client(start_proxy, connect_to, provider):
     provider.clear()
-    return connect_to(start_proxy(cors_origins=["https://app.example"], timeout_seconds=0.3))
+    return connect_to(start_proxy(cors_origins=["https://app.example"], timeout_seconds=1))
 
 
 def test_a_listed_origin_gets_its_headers_on_every_kind_of_answer(cors_client, chat):
@@ -521,7 +522,7 @@ def test_refusals_do_not_fill_the_disk(start_proxy, connect_to, chat):
 
 def test_large_bodies_share_a_bounded_memory(start_proxy, connect_to, monkeypatch):
     monkeypatch.setattr("addons.body_budget.ALL_BODIES_BYTES", 300_000)
-    proxy = start_proxy()
+    proxy = start_proxy(timeout_seconds=20)
     first, second = connect_to(proxy), connect_to(proxy)
     head = (
         f"POST {PATH} HTTP/1.1\r\nHost: m\r\nAuthorization: Bearer {TOKEN}\r\n"
@@ -529,7 +530,7 @@ def test_large_bodies_share_a_bounded_memory(start_proxy, connect_to, monkeypatc
     ).encode()
     first.send(head + b"x" * 240_000)
     while not proxy.gateway._bodies.held_bytes:
-        pass
+        time.sleep(0.005)  # the proxy is in this process
     second.send(head + b"x" * 250_000)
     status, headers, _ = second.response()
     assert (status, headers["retry-after"]) == (503, "1")
