@@ -130,7 +130,7 @@ class ProviderConnection(asyncio.Protocol):
 
     def send(self, exchange: Exchange, key_headers: Headers, body: bytes) -> None:
         """Write a request. The head is the only object that ever holds the key."""
-        if exchange.origin != self.origin:
+        if exchange.origin is not self.origin and exchange.origin != self.origin:
             raise RuntimeError("a request, and its key, for another provider")
         self._method = exchange.method
         self._body = None
