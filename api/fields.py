@@ -20,7 +20,7 @@ Email = Annotated[
     Field(
         min_length=3,
         max_length=254,
-        description="An e-mail address; upper and lower case are the same.",
+        description="An e-mail address; upper and lower case of ASCII letters are the same.",
         examples=["ada@example.com"],
     ),
 ]
