@@ -306,8 +306,8 @@ def test_what_could_not_be_read_is_read_again_after_a_pause_and_complained_about
         for tried in (1, 1, 2, 2):
             assert [ring.active for _ in range(5)] == [1] * 5
             assert tries == tried
-            now += sealing.RETRY_SECONDS / 2
-    now += sealing.RETRY_SECONDS
+            now += 0.5
+    now += 1.0
     assert ring.active == 2
     (complaint,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert complaint.message.endswith(f"{path} cannot be used: Too many open files")
