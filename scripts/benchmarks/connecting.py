@@ -139,7 +139,7 @@ def _nginx(provider: MeasuredProcess, folder: Path) -> Peer:
     own = folder / "nginx-tls"
     own.mkdir()
     plain = f"http://{HOST}:{provider.port}"
-    nginx = next(peer for peer in peers(own, plain) if peer.program == "nginx")
+    nginx = next(peer for peer in peers(own, plain) if peer.name == "nginx")
     text = nginx.configuration["nginx.conf"].replace("proxy_pass http:", "proxy_pass https:")
     return replace(nginx, configuration={"nginx-tls/nginx.conf": text})
 

@@ -39,12 +39,16 @@ class Contestant:
     Attributes:
         path: where it takes chat requests.
         key: what it is sent as the caller's key.
+        headers: lines that its requests have beside the usual.
+        streams: it passes streams on.
     """
 
     name: str
     process: MeasuredProcess
     path: str
     key: str
+    headers: tuple[str, ...] = ()
+    streams: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,9 @@ def started(folder: Path) -> Generator[Field]:
         for peer in peers(folder, origin):
             process = peer_process(peer, folder, core)
             stack.enter_context(process)
-            contestants.append(Contestant(peer.program, process, _CHAT_PATH, CALLERS_KEY))
+            contestants.append(
+                Contestant(peer.name, process, _CHAT_PATH, CALLERS_KEY, peer.headers, peer.streams)
+            )
         yield Field(
             {contestant.name: contestant for contestant in contestants},
             settings,
@@ -169,6 +175,7 @@ def chat_request(
         "accept: application/json",
         f"authorization: Bearer {contestant.key}",
         f"content-length: {len(body)}",
+        *contestant.headers,
         *knobs,
         *(["x-metrion-cache: true"] if cached else []),
     ]

@@ -1,13 +1,13 @@
 """Other gateways, measured beside Metrion where they are installed; nothing of them is needed.
 
-They do less: nginx passes bytes on, LiteLLM translates and keeps no rows without a database. A
-key is checked by those that do not start without one.
+They do less: nginx passes bytes on, Portkey reads and writes them anew, LiteLLM translates and
+keeps no rows without a database. A key is checked by those that do not start without one.
 """
 
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -48,16 +48,28 @@ class Peer:
     """How a program is started as a gateway to one provider.
 
     Attributes:
-        program: its name, also in the table.
+        name: in the table.
         command: with `{port}` where the port goes.
         environment: what it needs beside the usual.
         configuration: file name → content; `{port}` is put in as well.
+        headers: lines that its requests have beside the usual.
+        streams: it passes streams on.
+        package: what stands in its program's path, if others may have a program of that name.
     """
 
-    program: str
+    name: str
     command: tuple[str, ...]
-    environment: Mapping[str, str]
-    configuration: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    configuration: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: tuple[str, ...] = ()
+    streams: bool = True
+    package: str = ""
+
+    @property
+    def is_installed(self) -> bool:
+        """Its program is in `PATH`."""
+        program = shutil.which(self.command[0])
+        return program is not None and self.package in str(Path(program).resolve())
 
 
 def peers(folder: Path, provider: str) -> list[Peer]:
@@ -67,12 +79,12 @@ def peers(folder: Path, provider: str) -> list[Peer]:
         folder: for their files.
         provider: the stand-in's origin.
     """
-    return [peer for peer in _known(folder, provider) if shutil.which(peer.program)]
+    return [peer for peer in _known(folder, provider) if peer.is_installed]
 
 
 def absent_peers() -> list[str]:
     """The names of those that are not."""
-    return [peer.program for peer in _known(Path(), "") if not shutil.which(peer.program)]
+    return [peer.name for peer in _known(Path(), "") if not peer.is_installed]
 
 
 def _known(folder: Path, provider: str) -> tuple[Peer, ...]:
@@ -92,8 +104,15 @@ def _known(folder: Path, provider: str) -> tuple[Peer, ...]:
         Peer(
             "nginx",
             ("nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")),
-            {},
-            {"nginx.conf": nginx},
+            configuration={"nginx.conf": nginx},
+        ),
+        Peer(
+            "portkey",
+            ("gateway", "--port={port}", "--headless"),  # as npm installs it; without its pages
+            headers=("x-portkey-provider: openai", f"x-portkey-custom-host: {provider}/v1"),
+            # 1.15.2, on Node.js 20 and 24, answers 500 to the stand-in's: "TypeError: immutable"
+            streams=False,
+            package="@portkey-ai",
         ),
         Peer(
             "litellm",

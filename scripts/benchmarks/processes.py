@@ -90,7 +90,9 @@ def _is_listening(port: int) -> bool:
     """Somebody listens there; told by the kernel, not by connecting: nothing is to be answered."""
     return any(
         int(fields[1].rpartition(":")[2], 16) == port and fields[3] == "0A"
-        for fields in map(str.split, (_PROC / "net/tcp").read_text().splitlines()[1:])
+        for table in (_PROC / "net/tcp", _PROC / "net/tcp6")  # a program may listen for both there
+        if table.exists()
+        for fields in map(str.split, table.read_text().splitlines()[1:])
     )
 
 

@@ -73,7 +73,7 @@ class Figures:
 def warm_up(field: Field, requests: int) -> None:
     """Let every contestant do some of each, so that nothing is done for the first time later."""
     for contestant in field.contestants.values():
-        for streamed in (False, True):
+        for streamed in (False, True) if contestant.streams else (False,):
             request = chat_request(contestant, streamed=streamed, cached=True)
             asyncio.run(send_number(contestant.process.port, request, 1, 2))
             request = chat_request(contestant, streamed=streamed)
@@ -93,6 +93,7 @@ def measure(field: Field, seconds: float, rounds: int) -> Iterator[tuple[str, di
             name: contestant
             for name, contestant in field.contestants.items()
             if name == "metrion" or not scenario.cached
+            if contestant.streams or not scenario.streamed
         }
         taken: dict[str, list[Figures]] = {name: [] for name in asked}
         for _ in range(rounds):

@@ -1,6 +1,7 @@
 """What the kernel says of processes."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -42,6 +43,18 @@ def test_the_time_of_children_is_counted():
         while processes.tree_cpu_seconds(parent.pid) - processes.cpu_seconds(parent.pid) < 0.3:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::")]
+)
+def test_who_listens_is_seen_whichever_the_family(family, host):
+    with socket.socket(family) as listener:
+        listener.bind((host, 0))
+        port = listener.getsockname()[1]
+        assert not processes._is_listening(port)
+        listener.listen()
+        assert processes._is_listening(port)
 
 
 def test_a_child_that_has_ended_still_counts():
